@@ -40,8 +40,9 @@ from app.web.middleware import (
     webhook_answers,
     without_last_slash,
 )
+from app.web.pieces import MAX_READ_BYTES
 from app.web.prefix import with_prefix
-from app.web.protocol import MAX_READ_BYTES, limit_uvicorn
+from app.web.protocol import limit_uvicorn
 from app.web.shutdown import on_stop_signal
 
 MAX_OPEN_FILES = 65_536
@@ -105,6 +106,8 @@ def create_app(
                     open_links(settings, runtime.store.clock) as links,
                 ):
                     settle_memory()
+                    if other:  # before a change comes: the other process may take seconds to begin
+                        await runtime.rules.follow()
                     delivers = runtime.dispatcher if here else other
                     state = _request_state(settings, runtime, links, watch, delivers)
                     # With traces on, the framework itself is needed: it makes the request's span. By the

@@ -31,9 +31,8 @@ from app.store.store import Store
 from app.store.views import Delivery
 from tests.postgres import PostgresServer
 
-# Looked for, and not needed: httpcore does at each request, which takes a twentieth of all tests, and
-# jsonschema takes 1.5 s to import the grammars of a format that no schema here has.
-sys.modules |= dict.fromkeys(("sniffio", "rfc3987_syntax"))  # type: ignore[arg-type]
+# jsonschema, which only tests use, takes 1.5 s to import the grammars of a format that no schema here has.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 SECRET = "test-client-secret-4711"
 KEPT = httpx.Limits(max_connections=32, keepalive_expiry=None)
 """For many requests at once: httpx looks through all of its connections, and may close one in use."""

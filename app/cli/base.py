@@ -78,10 +78,10 @@ def start_time(option: str, text: str, now: datetime) -> datetime:
     Raises:
         ListenerError: It is none of them; the text names the option.
     """
-    local = now.astimezone()
     with suppress(ValueError):
-        at = datetime.combine(local, time.fromisoformat(text)).astimezone()
-        return (at if at > local else at + timedelta(days=1)).astimezone(UTC)
+        at = datetime.combine(now.astimezone(), time.fromisoformat(text))
+        # A day is added before the zone: where clocks change in between, it has 23 or 25 hours.
+        return (at if at.astimezone() > now else at + timedelta(days=1)).astimezone(UTC)
     with suppress(ValueError, OverflowError):
         return datetime.fromisoformat(text).astimezone(UTC)
     return now + span(option, text)

@@ -1,7 +1,6 @@
 """The commands about destinations."""
 
 import asyncio
-import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -132,15 +131,23 @@ def _cells(row: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
 @destinations.command()
 def show(name: Name, as_json: AsJson = False) -> None:
     """Show one destination as it is in the rules file, a key a line; secrets are hidden."""
-    rules = configured_rules(load_settings(only=OF_STORE_AND_RULES))
-    if (settings := rules.file.destinations.get(name)) is None:
-        raise _unknown(name, rules.file.destinations)
-    written = settings.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    hide = Hider(secrets_of(rules))
-    for key, value in [] if as_json else written.items():
-        say(hide(f"{key}: {to_json(value).decode() if isinstance(value, dict | list) else text_of(value)}"))
+    settings = load_settings(only=OF_STORE_AND_RULES)
+    rules = configured_rules(settings)
+    known = _kinds(settings, rules)
+    if destination := rules.file.destinations.get(name):
+        written = destination.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    elif name in known:  # `default`, which needs no entry in the file
+        address = {"webhook_url": "${SLACK_WEBHOOK_URL}"} if settings.slack_webhook_url else {}
+        written = {"type": known[name], **address}
+    else:
+        raise _unknown(name, known)
+    # Hidden before it is encoded: in JSON a secret may be written otherwise.
+    shown = Hider(secrets_of(rules))(written)
     if as_json:
-        print_json_lines([json.loads(hide(to_json({"name": name, **written}).decode()))])
+        print_json_lines([{"name": name, **shown}])
+        return
+    for key, value in shown.items():
+        say(f"{key}: {to_json(value).decode() if isinstance(value, dict | list) else text_of(value)}")
 
 
 @destinations.command("test")

@@ -191,6 +191,8 @@ def list_quarantine(url: Url = None, token: Token = None, as_json: AsJson = Fals
 
     if listener := remote(url, token):
         rows = listener.ask_pages("/quarantine", QuarantineOut, MAX_NUMBER)
+        if as_json:  # whole, as here: the API's list has the beginning of each
+            rows = [listener.ask(f"/quarantine/{row.id}", QuarantineOut) for row in rows]
     else:
         rows = [QuarantineOut.model_validate(row) for row in run_with_store(work)]
     if as_json:

@@ -118,6 +118,9 @@ class Remote:
             return content
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             raise ListenerError(f"{self.url} refuses the token: it must be the listener's ADMIN_TOKEN")
+        if answer.has_redirect_location:  # not followed: the token is not for elsewhere
+            there = one_line(answer.headers["location"].partition("?")[0], 200)
+            raise ListenerError(f"{self.url} redirects to {there}: give the address that it leads to")
         if isinstance(content, dict) and isinstance(content.get("detail"), str):
             raise ListenerError(one_line(content["detail"], 1_000))
         raise ListenerError(f"{self.url} answers {answer.status_code}, but not as this listener does")

@@ -17,6 +17,7 @@ from app.observe.logs import configure_logging
 from app.observe.metrics import prepare_metrics
 from app.port.refusal import why_unreached
 from app.port.setup.probe import MEANINGS
+from app.receive.event import WEBHOOK_PATH
 from app.settings import load_settings
 
 SEND_SECONDS = 10.0
@@ -36,7 +37,7 @@ def demo(
 
 def send(
     url: Annotated[
-        str, typer.Option(help="The listener's webhook address.")
+        str, typer.Option(help="The listener's address, or its webhook's if that is another.")
     ] = "http://127.0.0.1:8080/api/slack",
     entity: Annotated[str, typer.Option(help="The entity's identifier.")] = "notification-service-prod",
     blueprint: Annotated[str, typer.Option(help="The entity's blueprint.")] = "deploymentConfig",
@@ -53,6 +54,8 @@ def send(
         raise ListenerError(
             f"--url {one_line(url, 100)} is not an address: it must begin with http:// or https://"
         )
+    if "/" not in url.partition("://")[2].rstrip("/"):
+        url = url.rstrip("/") + WEBHOOK_PATH
     now = datetime.now(UTC)
     body = change_body(
         before=json_or_text(from_),

@@ -5,11 +5,10 @@ Rules: https://docs.slack.dev/interactivity/handling-user-interaction (the form 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from urllib.parse import parse_qsl
 
 import structlog
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.clicks.handle import Clicks
@@ -25,7 +24,7 @@ from app.clicks.signature import (
 from app.clicks.socket_mode import CLICK_SECONDS
 from app.errors import SignatureRejected, StoreUnavailable
 from app.receive.unproven import BODY_SECONDS
-from app.receive.webhook import Refusal
+from app.receive.webhook import FRAMEWORKS_LIMIT, Refusal, limited
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +38,7 @@ router = APIRouter(tags=["Slack"])
 @router.post(
     CLICKS_PATH,
     summary="Receive a click from Slack",
+    max_body_size=FRAMEWORKS_LIMIT,
     response_class=Response,
     responses={
         200: {
@@ -96,7 +96,7 @@ async def interactive(request: Request) -> Response:
         timestamp, signature = check_slack_headers(request.headers, clicks.clock())
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
             return JSONResponse({"error": f"the body must be {FORM_TYPE}"}, 415)
-        body = await request.state.receiver.unproven.read(_limited(request))
+        body = await request.state.receiver.unproven.read(limited(request, MAX_CLICK_BYTES))
         verify_slack(body, timestamp, signature, request.state.slack_signing_secret)
     except SignatureRejected as error:
         log.warning("slack_signature_rejected", reason=str(error))
@@ -113,15 +113,3 @@ async def interactive(request: Request) -> Response:
         log.warning("click_not_stored", reason=str(error) or "it takes too long")
         return JSONResponse({"error": "it could not be done now; click again"}, 503)
     return JSONResponse(answer) if answer else Response()
-
-
-async def _limited(request: Request) -> AsyncIterator[bytes]:
-    size = int(length) if (length := request.headers.get("content-length", "")).isdecimal() else 0
-    if size > MAX_CLICK_BYTES:
-        raise HTTPException(413, "The body is too large.")
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_CLICK_BYTES:
-            raise HTTPException(413, "The body is too large.")
-        yield chunk

@@ -66,8 +66,8 @@ class Messages:
             notifications[0] = await self.with_affected(notifications[0])
         pairs = zip(deliveries, notifications, strict=True)
         items = (
-            Item(delivery.key, notification, delivery.parent, delivery.incident_id, over=delivery.over)
-            for delivery, notification in pairs
+            Item(one.key, notification, one.parent, one.incident_id, over=one.over, reopened=one.reopened)
+            for one, notification in pairs
         )
         return Parcel(tuple(items), event)
 
@@ -83,7 +83,7 @@ class Messages:
             return notification
         names = await self._affected(notification.entity, asked.relation, asked.depth)
         text = in_words([one_line(name, MAX_SHOWN_NAME_CHARS) for name in names[:MAX_NAMED]], len(names))
-        return notification.model_copy(update={"affected": text})
+        return notification.but(affected=text)
 
     def why_not(self, notification: Notification) -> str | None:
         """Say why an alert must not be sent any more; None: it is still wanted."""
@@ -142,7 +142,7 @@ async def with_own_words(
         for program, result in results.items()
     }
     words = {name: parts(template, values) for name, template in present.items()}
-    return notification.model_copy(update=words)
+    return notification.but(**words)
 
 
 def with_mention(notification: Notification, rules: RuleSet) -> Notification:
@@ -153,4 +153,4 @@ def with_mention(notification: Notification, rules: RuleSet) -> Notification:
     if mention is None and not notification.people:
         return notification
     fixed = fixed_mention(mention) if mention else ""
-    return notification.model_copy(update={"mention": fixed, "people": people})
+    return notification.but(mention=fixed, people=people)

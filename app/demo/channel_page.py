@@ -1,6 +1,6 @@
-"""Draws a fake Slack's channel as a page whose buttons can be clicked: forms, and a little script."""
+"""Draws a fake Slack's channels as a page whose buttons can be clicked: forms, and a little script."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -30,17 +30,24 @@ setInterval(async () => {
 PEOPLE = {"U1ADA": "Ada", "U2GRACE": "Grace"}
 
 
-def channel_page(
-    messages: Iterable[Mapping[str, Any]], alone: Sequence[str], form: Mapping[str, Any] | None
+def channels_page(
+    names: Mapping[str, str],
+    messages: Sequence[Mapping[str, Any]],
+    alone: Sequence[str],
+    form: Mapping[str, Any] | None,
 ) -> str:
-    """Draw the channel.
+    """Draw the channels.
 
     Args:
-        messages: What stands in it, in order.
+        names: Their names by their IDs.
+        messages: What stands in them, in order.
         alone: What the person who clicks was told for themselves alone, in Slack's markup.
         form: The form that is open; None: none is.
     """
-    drawn = "".join(map(_message, messages)) or "<p>No message yet.</p>"
+    drawn = ""
+    for id_, name in names.items():
+        shown = "".join(_message(message) for message in messages if message["channel"] == id_)
+        drawn += f"<h1>#{escape(name)}</h1>{shown or '<p>No message yet.</p>'}"
     told = "".join(
         f'<p class="alone" role="status"><small>Only visible to you</small><br>{_text(text)}</p>'
         for text in alone
@@ -48,7 +55,7 @@ def channel_page(
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>A fake Slack</title>'
         '<meta name="viewport" content="width=device-width">'
-        f"<style>{STYLE}</style><body><h1>#alerts</h1>"
+        f"<style>{STYLE}</style><body>"
         "<p class='small'>A fake Slack: click as you would there.</p>"
         f"<main>{drawn}{told}{_form(form) if form else ''}</main><script>{SCRIPT}</script></body></html>"
     )

@@ -30,6 +30,8 @@ from app.network import DIRECT
 from app.notifier.console import draw
 from app.receive.event import build_event, encode
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from app.rules.file import AS_WRITTEN
+from app.rules.rule import BUILT_IN
 from app.settings import Settings
 from app.store import queries
 from app.store.opening import open_store
@@ -45,8 +47,22 @@ DEMO_ENTITIES = (
 ORDER = (0, 1, 0, 2, 0, 3)
 """Which of the entities changes next."""
 DEMO_PATIENCE_SECONDS = 15  # beside the second that Slack takes for each message
-DEMO_RULES = {"version": 1, "destinations": {"default": {"type": "slack", "channel": "#alerts"}}}
-"""The built-in rule, for a channel by the bot token: then its messages have buttons."""
+DEMO_RULES = {
+    "version": 1,
+    "destinations": {
+        "default": {"type": "slack", "channel": "#alerts"},
+        "catalog": {
+            "type": "slack",
+            "channel": "{{ .diff.after.properties.slackChannel }}",
+            "allow": ["team-*"],
+        },
+    },
+    "rules": [
+        BUILT_IN.model_dump(mode="json", **AS_WRITTEN)
+        | {"send": {"by_team": {"Payments": "catalog"}, "default": "default"}}
+    ],
+}
+"""The built-in rule, for channels by the bot token: then its messages have buttons."""
 CPU_PERCENT = {"Healthy": 25, "Degraded": 91, "Crashed": 0, "Restarting": 40}
 
 
@@ -83,7 +99,7 @@ def change_body(
             "sentryUrl": "https://sentry.io/",
             "prometheusUrl": "https://prometheus.io",
             "locked": False,
-        }
+        } | ({"slackChannel": "#team-payments"} if team == "Payments" else {})
         return EntitySnapshot(entity, "deploymentConfig", title, None, (team,), properties)
 
     event = build_event(
@@ -199,7 +215,8 @@ async def run_demo(
                     await _send(address, secret, console, count, count + 1)  # for a message with all buttons
                     console.print(
                         f"\nThe page: {url}/\n  any name, and the token {token}\n"
-                        f"\nThe fake Slack: {slack_url}/\n  acknowledge and silence there\n"
+                        f"\nThe fake Slack: {slack_url}/\n  acknowledge and silence there;"
+                        " the channel of team Payments is named by the catalog\n"
                         "\nThe listener runs until Ctrl-C. Send it a change from a second terminal:\n"
                         f"  PORT_CLIENT_SECRET={secret}"
                         f" .venv/bin/python -m app send --url {address} --to Crashed",

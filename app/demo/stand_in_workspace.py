@@ -1,4 +1,4 @@
-"""A fake Slack workspace of one channel for the demo: the Web API, and a page on which people click."""
+"""A fake Slack workspace for the demo: the Web API, and a page on which people click."""
 
 import itertools
 import json
@@ -15,14 +15,19 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from app.clicks.signature import SLACK_SIGNATURE_HEADER, SLACK_TIMESTAMP_HEADER, sign_for_slack
-from app.demo.channel_page import channel_page
+from app.demo.channel_page import channels_page
 from app.network import DIRECT
 
-DEMO_CHANNEL, DEMO_TEAM, VISITOR = "C0DEMO0000", "T0DEMO0000", {"id": "U1ADA", "name": "ada"}
+DEMO_TEAM, VISITOR = "T0DEMO0000", {"id": "U1ADA", "name": "ada"}
+CHANNELS = {"alerts": "C0DEMO0000", "team-payments": "C0DEMO0001"}
+"""Their IDs by their names."""
+NAMES = {id_: name for name, id_ in CHANNELS.items()}
 MOST_ALONE = 3
 FIXED_ANSWERS: dict[str, dict[str, Any]] = {
     "auth.test": {"team_id": DEMO_TEAM, "team": "Demo", "user_id": "U0BOT"},
-    "conversations.list": {"channels": [{"id": DEMO_CHANNEL, "name": "alerts", "is_member": True}]},
+    "conversations.list": {
+        "channels": [{"id": id_, "name": name, "is_member": True} for name, id_ in CHANNELS.items()]
+    },
 }
 
 
@@ -36,7 +41,7 @@ class StandInWorkspace:
     Attributes:
         url: Its own address, set by the code that serves it.
         listener: The listener's address, set by the code that serves that.
-        messages: What stands in the channel and its threads, in order.
+        messages: What stands in the channels and their threads, in order; `channel` is the ID.
         alone: What the visitor was told for themselves alone.
         app: The web application.
     """
@@ -70,34 +75,48 @@ class StandInWorkspace:
             return FIXED_ANSWERS[method]
         match method:
             case "chat.postMessage":
-                message = dict(given) | {"ts": f"{time.time():.6f}"}
-                self.messages.append(message)
-                self._on_message(message)
-                return {"channel": DEMO_CHANNEL, "ts": message["ts"], "message": message}
+                return self._post(given)
             case "chat.getPermalink":
                 place = f"{self.url}/archives/{given['channel']}"
                 return {"permalink": f"{place}/p{given['message_ts'].replace('.', '')}"}
             case "chat.update":
-                found = [message for message in self.messages if message["ts"] == given["ts"]]
-                if not found:
-                    return {"ok": False, "error": "message_not_found"}
-                (message,) = found
-                message.pop("blocks", None)
-                message.update(given)
-                return {"channel": DEMO_CHANNEL, "ts": message["ts"], "message": message}
+                return self._update(given)
             case "views.open":
                 self._form = dict(given["view"])
                 return {"view": {"id": "V1"}}
             case "conversations.history" | "conversations.replies":
-                return {"messages": self.messages[::-1]}
+                channel = given["channel"]
+                return {"messages": [one for one in self.messages[::-1] if one["channel"] == channel]}
+            case "conversations.info" if given["channel"] in NAMES:
+                return {
+                    "channel": {"id": given["channel"], "name": NAMES[given["channel"]], "is_member": True}
+                }
         return {"ok": False, "error": "unknown_method"}
+
+    def _post(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        channel = CHANNELS.get(given["channel"].lstrip("#"), given["channel"])
+        if channel not in NAMES:
+            return {"ok": False, "error": "channel_not_found"}
+        message = {**given, "channel": channel, "ts": f"{time.time():.6f}"}
+        self.messages.append(message)
+        self._on_message(message)
+        return {"channel": channel, "ts": message["ts"], "message": message}
+
+    def _update(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        found = [message for message in self.messages if message["ts"] == given["ts"]]
+        if not found:
+            return {"ok": False, "error": "message_not_found"}
+        (message,) = found
+        message.pop("blocks", None)
+        message.update(given)
+        return {"channel": message["channel"], "ts": message["ts"], "message": message}
 
     async def _respond(self, request: Request) -> Response:
         self.alone = [*self.alone, (await request.json())["text"]][-MOST_ALONE:]
         return Response()
 
     async def _page(self, _: Request) -> Response:
-        return HTMLResponse(channel_page(self.messages, self.alone, self._form))
+        return HTMLResponse(channels_page(NAMES, self.messages, self.alone, self._form))
 
     async def _find(self, request: Request) -> Response:
         return RedirectResponse(f"/#{request.path_params['message']}")
@@ -107,11 +126,12 @@ class StandInWorkspace:
         action: dict[str, Any] = {"action_id": form["action_id"], "block_id": form["block_id"]}
         if value := form.get("value"):
             action["selected_option"] = {"value": value}
+        channel = next(one["channel"] for one in self.messages if one["ts"] == form["ts"])
         return await self._send(
             {
                 "type": "block_actions",
-                "channel": {"id": DEMO_CHANNEL, "name": "alerts"},
-                "container": {"type": "message", "message_ts": form["ts"], "channel_id": DEMO_CHANNEL},
+                "channel": {"id": channel, "name": NAMES[channel]},
+                "container": {"type": "message", "message_ts": form["ts"], "channel_id": channel},
                 "response_url": f"{self.url}/respond",
                 "actions": [action],
             }

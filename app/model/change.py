@@ -20,6 +20,9 @@ RECONCILE = "reconcile"
 """The origin of a change that reconciling found: Port sent no webhook."""
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+RULE_RESULT = "_rule_result"
+"""The blueprint of Port's own entities that hold what a scorecard's rule says of another entity, `entity`.
+https://docs.port.io/scorecards/concepts-and-structure (rule result)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,14 @@ class CatalogChange:
         https://docs.port.io/actions-and-automations/define-automations/setup-trigger
         """
         return self.action in (CREATE, DELETE) or (self.before is None) == (self.after is None)
+
+    @property
+    def called(self) -> str:
+        """What people are told its entity is called: a scorecard's result with the entity it is about."""
+        entity = self.after or self.before
+        about = entity.properties.get("entity") if entity and self.blueprint == RULE_RESULT else None
+        named = isinstance(about, str) and about.strip() and about not in self.title
+        return f"{about}: {self.title}" if named else self.title
 
     @property
     def former(self) -> str | None:

@@ -34,7 +34,7 @@ class Alert:
         """Make the alert for a route, which says why it goes there, and whether hours keep it back."""
         if route.why or route.at_any_time:
             facts = {"instead": route.why or notification.instead, "at_any_time": route.at_any_time}
-            notification = notification.model_copy(update=facts)
+            notification = notification.but(**facts)
         return cls(route.destination, route.queue, notification, *more)
 
 

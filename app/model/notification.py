@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, ConfigDict, TypeAdapter
 
 from app.model.change import ACTION_RUN, CREATE, DELETE, ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange
@@ -19,9 +19,6 @@ MAX_CHANGES = 50  # more is not read by anybody, and an entity may have thousand
 MAX_LINKS = 5
 CLOSED = "CLOSED"
 """The action of an alert of an incident that no change has ended."""
-RULE_RESULT = "_rule_result"
-"""The blueprint of Port's own entities that hold what a scorecard's rule says of another entity, `entity`.
-https://docs.port.io/scorecards/concepts-and-structure (rule result)"""
 FLOAT_DIGITS = 15  # more are not a number's own, but of its binary form: 0.30000000000000004
 
 NO_CHANGE: dict[str, Any] = {"change": None, "limit": "", "others": (), "others_left_out": 0, "times": 0}
@@ -60,7 +57,8 @@ class Part:
     literal: bool
 
 
-class Notification(BaseModel):
+@dataclass(frozen=True, kw_only=True)  # without slots, too: a copy has the same dictionary
+class Notification:
     """The facts about one change that matters.
 
     Attributes:
@@ -97,7 +95,7 @@ class Notification(BaseModel):
         version, at_any_time: The version of its incident, 0: it has none; and that no hours keep it back.
     """
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    __pydantic_config__ = ConfigDict(hide_input_in_errors=True)
 
     step: Step
     rule: str
@@ -154,9 +152,9 @@ class Notification(BaseModel):
         severity: Severity = "warning",
         **more: Any,
     ) -> "Notification":
-        """Gather the facts about `change`, where `main` is the one value that `rule` is about.
+        """Gather the facts about `change`, where `main` is the value that `rule` is about of all `changes`.
 
-        `changes` is all that changed; `more` are further attributes of the notification.
+        `more` are further attributes of the notification.
         """
         # Port's pages say that a timer's event holds the entity as it is: nothing in it changed.
         if change.action == TIMER_EXPIRED:
@@ -175,7 +173,7 @@ class Notification(BaseModel):
             "resource": change.resource,
             "blueprint": change.blueprint,
             "entity": change.entity,
-            "title": cut(_title(change), MAX_NAME_CHARS),
+            "title": cut(change.called, MAX_NAME_CHARS),
             "teams": tuple(cut(team, MAX_NAME_CHARS) for team in change.teams[:MAX_TEAMS]),
             "change": _value_change(main) if main else None,
             "others": tuple(_value_change(other) for other in others[:MAX_CHANGES]),
@@ -185,8 +183,18 @@ class Notification(BaseModel):
             "origin": cut(change.origin, MAX_NAME_CHARS),
             "at": change.found_at or change.at,
         }
-        # Not validated: it is made of what was. That would take three times as long.
-        return _USUAL.model_copy(update=facts | more)
+        return _USUAL.but(**(facts | more))
+
+    @classmethod
+    def read(cls, text: str) -> "Notification":
+        """Read a notification as the store keeps it; a ValidationError: another release has written it."""
+        return NOTIFICATION.validate_json(text)
+
+    def but(self, **facts: Any) -> "Notification":
+        """Copy it with other facts, which are not validated."""
+        copy = object.__new__(Notification)
+        vars(copy).update(vars(self), **facts)
+        return copy
 
     @property
     def calls(self) -> bool:
@@ -199,27 +207,28 @@ class Notification(BaseModel):
         """Make the alert that its incident is over, though no change ended it."""
         facts = {"step": Step.RESOLVED, "action": CLOSED, "at": at, "ended": True, "closed": why}
         nobody = {"acknowledged": None, "version": self.version + 1, "actor": "", "origin": "", "state": ""}
-        return self.model_copy(update=facts | nobody | NO_CHANGE | UNMOVED)
+        return self.but(**(facts | nobody | NO_CHANGE | UNMOVED))
 
     def renamed(self, change: CatalogChange) -> "Notification":
         """Copy it with the entity's name after a change that renamed it."""
-        return self.model_copy(update={"entity": change.entity, "title": cut(change.title, MAX_NAME_CHARS)})
+        return self.but(entity=change.entity, title=cut(change.title, MAX_NAME_CHARS))
 
     def named(self, entity: str) -> "Notification":
         """Copy it with the entity's identifier as it is now, also as the title where that was the old one."""
         if entity == self.entity:
             return self
         title = entity if self.title == self.entity else self.title
-        return self.model_copy(update={"entity": entity, "title": title})
+        return self.but(entity=entity, title=title)
 
     @classmethod
     def notice(cls, text: str, at: datetime, *, rule: str = "") -> "Notification":
         """Make a notice of the listener itself; `rule`: the rule that it is about, if it is about one."""
-        about = {"blueprint": "", "entity": "", "title": text, "change": None}
-        return cls(step=Step.NOTICE, rule=rule, severity="info", at=at, **about)
+        facts: dict[str, Any] = {"blueprint": "", "entity": "", "title": text, "change": None}
+        return cls(step=Step.NOTICE, rule=rule, severity="info", at=at, **facts)
 
 
 _USUAL = Notification.notice("", EPOCH)
+NOTIFICATION = TypeAdapter(Notification)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,14 +272,6 @@ def one_line(text: str, limit: int | None = None) -> str:
     """
     line = without_controls(text).strip(" ")
     return line if limit is None or len(line) <= limit else without_controls(cut(line, limit))
-
-
-def _title(change: CatalogChange) -> str:
-    """Choose what an entity is called: a scorecard's result with the entity that it is about."""
-    entity = change.after or change.before
-    about = entity.properties.get("entity") if entity and change.blueprint == RULE_RESULT else None
-    named = isinstance(about, str) and about.strip() and about not in change.title
-    return f"{about}: {change.title}" if named else change.title
 
 
 def _value_change(change: PropertyChange) -> ValueChange:

@@ -33,7 +33,7 @@ class Report:
         # A notice, which no silence suppresses: a report about an alert is no alert.
         notice = Notification.notice(f"Report to run {change.report_to}", change.at)
         about = {"blueprint": one_line(change.blueprint), "entity": one_line(change.entity)}
-        return cls(change.report_to, Alert(RUNS, queue, notice.model_copy(update=about)))
+        return cls(change.report_to, Alert(RUNS, queue, notice.but(**about)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Item:
         parent: The message that its incident has in the channel already; None: it has none.
         incident_id: The incident's id, the same at each of its steps; None: it has none.
         over: The incident has ended by now, whatever the alert says.
+        reopened: It has ended and opened again by now, of which comes another alert.
     """
 
     delivery_id: str
@@ -32,6 +33,7 @@ class Item:
     parent: Message | None = None
     incident_id: str | None = None
     over: bool = False
+    reopened: bool = False
 
 
 @dataclass(frozen=True, slots=True)

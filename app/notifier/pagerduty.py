@@ -172,6 +172,8 @@ def _action(item: Item) -> str:
         return "" if alert.late or alert.ended else "trigger"
     if item.over or is_over(alert):
         return "resolve"
+    if item.reopened and alert.step is not Step.REMINDED:  # its page would be open for a moment, then anew
+        return ""
     return "acknowledge" if alert.step is Step.ACKNOWLEDGED else "trigger"
 
 

@@ -36,6 +36,7 @@ class Unproven:
     """
 
     def __init__(self, body_bytes: int = 0) -> None:
+        self.body_bytes = body_bytes
         self._most_bytes = max(MOST_BYTES, 2 * body_bytes)
         self._bodies: set[_Body] = set()
         self._bytes = 0

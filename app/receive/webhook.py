@@ -1,12 +1,13 @@
 """``POST /api/slack``: where Port's webhooks arrive."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, cast
 
 import orjson
-from fastapi import APIRouter, Request, Response, status
+from fastapi import APIRouter, HTTPException, Request, Response, status
 from pydantic import BaseModel
 
 from app.errors import SourceRefused
@@ -18,9 +19,11 @@ from app.receive.receiver import Receiver
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Signed
 from app.receive.sources import Sources
 from app.receive.unproven import BODY_SECONDS
-from app.receive.whole import RawHeaders
+from app.receive.whole import SIGNATURE, RawHeaders
 
-_SIGNATURE, _TIMESTAMP = SIGNATURE_HEADER.encode(), TIMESTAMP_HEADER.encode()
+_TIMESTAMP = TIMESTAMP_HEADER.encode()
+FRAMEWORKS_LIMIT = 500_000_000
+"""The most that MAX_BODY_BYTES may be. The framework's own limit would be answered 413 in place of a 401."""
 MAX_ADDRESS_CHARS = 60  # as much of what a proxy calls an address as the log shows
 
 _AFTER = EntitySnapshot(
@@ -134,6 +137,7 @@ router = APIRouter(tags=["Port"])
     WEBHOOK_PATH,
     status_code=status.HTTP_202_ACCEPTED,
     summary="Receive a change from Port",
+    max_body_size=FRAMEWORKS_LIMIT,  # `limited` in its place
     response_class=Response,
     responses={
         202: {"model": Receipt, "description": "It is on disk, with the alerts that it leads to."},
@@ -189,10 +193,27 @@ async def receive(request: Request) -> Response:
         raise SourceRefused(one_line(address, MAX_ADDRESS_CHARS))
     receiver = cast("Receiver", request.state.receiver)
     claim = receiver.check_headers(_signature_of(request.scope["headers"]))
-    signed = await receiver.read(request.stream(), claim)
+    signed = await receiver.read(limited(request, receiver.unproven.body_bytes), claim)
     receipt = await _store(receiver, request.state.watch, signed)
     # Not through a response model, which would validate it again.
     return Response(receipt, status.HTTP_202_ACCEPTED, media_type="application/json")
+
+
+async def limited(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
+    """Yield the chunks of a request's body.
+
+    Raises:
+        HTTPException: 413, it is announced to have more than so many bytes, or has.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most_bytes:
+        raise HTTPException(413, "The body is too large.")
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most_bytes:
+            raise HTTPException(413, "The body is too large.")
+        yield chunk
 
 
 async def take(receiver: Receiver, watch: Watch, headers: RawHeaders, body: bytes) -> bytes:
@@ -211,7 +232,7 @@ async def _store(receiver: Receiver, watch: Watch, signed: Signed) -> bytes:
 
 def _signature_of(headers: RawHeaders) -> dict[str, str]:
     """Take the headers of a signature; of several signatures, which one a proxy or rotation adds, all."""
-    signatures = [value for name, value in headers if name == _SIGNATURE]
+    signatures = [value for name, value in headers if name == SIGNATURE]
     timestamps = [value for name, value in headers if name == _TIMESTAMP]
     return {
         SIGNATURE_HEADER: b",".join(signatures).decode("latin-1"),

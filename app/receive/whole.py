@@ -1,4 +1,4 @@
-"""A change whose request came in one piece, as nearly all do: it is answered without the framework.
+"""A change that is small, or came in one piece, as nearly all do: it is answered without the framework.
 
 What the server and the framework do around a route takes longer than reading the change, and has no use.
 """
@@ -11,12 +11,14 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.receive.event import WEBHOOK_PATH
+from app.receive.signature import SIGNATURE_HEADER
 
 TAKE = "take_whole_change"
 """Where a server's state has a `Take`, if changes may be answered so."""
 FAILURE = "app.failure"
 """Where a request's scope has the error by which a `Take` has ended."""
 PATH = WEBHOOK_PATH.encode()
+SIGNATURE = SIGNATURE_HEADER.encode()
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 """A request's headers, whose names are in lower case."""
@@ -27,6 +29,13 @@ _ACCEPTED = STATUS_LINE[202] + (
     b"%bcontent-type: application/json\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\n"
     b"content-length: %d\r\n%b\r\n%b"
 )
+
+
+def may_wait(headers: RawHeaders, most_bytes: int) -> bool:
+    """Whether a request of which the body is not all here is small and, by its headers, a change of Port."""
+    values = dict(headers)
+    small = int(values.get(b"content-length", most_bytes + 1)) <= most_bytes
+    return small and SIGNATURE in values and b"expect" not in values
 
 
 class WholeChange(RequestResponseCycle):

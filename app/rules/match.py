@@ -291,7 +291,7 @@ def make_alerts(
     )
     # A reminder shows when it is sent; what waits shows when it happened.
     if due_at is not None and step in STILL:
-        notification = notification.model_copy(update={"at": due_at})
+        notification = notification.but(at=due_at)
     incident_id = incident.id if incident else None
     return tuple(
         Alert.to(route, notification, incident_id, due_at, repeat)

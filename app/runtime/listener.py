@@ -14,7 +14,6 @@ import structlog
 from opentelemetry.trace import Tracer
 
 from app.deliver.dispatcher import POLL_SECONDS, Dispatcher
-from app.deliver.message import Messages
 from app.deliver.reload import RulesInForce
 from app.deliver.turn import Sender
 from app.errors import StoreUnavailable
@@ -32,10 +31,10 @@ from app.reconcile.health import RULES, why_off
 from app.rules.targets import DEFAULT_DESTINATION, PortLookup
 from app.runtime.clicks import make_clicks, make_socket, note_socket
 from app.runtime.configured import Clock, load_usable, notifier_context, port_client
+from app.runtime.parts import put_together
 from app.settings import Settings
 from app.store import queries
 from app.store.clock import steady
-from app.store.kin.shown import affected
 from app.store.opening import now, open_store
 from app.store.prune import keep_pruned
 from app.store.store import Store
@@ -101,6 +100,7 @@ async def open_runtime(
     dispatch: bool = True,
     apart: "Apart | None" = None,
     reconcile: bool = False,
+    follow_file: bool = True,
     watch: Watch = NOBODY,
     tracer: Tracer = OFF,
     machine: Machine = Machine(),
@@ -113,6 +113,7 @@ async def open_runtime(
         dispatch: Whether to deliver; if not, another process does.
         apart: That other process, if this one has started it.
         reconcile: Whether to reconcile with Port at intervals, where that is configured.
+        follow_file: Whether to read the rules file again when it has changed; if not, the caller does.
         watch: Counts what happens.
         tracer: Makes spans of it.
         machine: What it takes from the machine it runs on.
@@ -142,8 +143,8 @@ async def open_runtime(
         watch.rules_taken(list(runtime.intake.book.rules.by_name), runtime.sender.notifiers)
         # Closed before Port's client and jq, which notifiers use.
         stack.push_async_callback(runtime.rules.close)
-        reload = runtime.rules.reload
-        stack.enter_context(reload_on_sighup(apart.reloading(reload) if apart else reload))
+        reload = apart.reloading(runtime.rules.reload) if apart else runtime.rules.reload
+        stack.enter_context(reload_on_sighup(reload))
         if runtime.clicks is not None:
             stack.push_async_callback(runtime.clicks.close)
         loops: list[Loop] = []
@@ -162,8 +163,8 @@ async def open_runtime(
             loops.append(_follow_clock(store))
         if reconcile:
             loops += _reconcile_loop(settings, runtime, stack, machine)
-        if settings.rules_file is not None:
-            loops.append(reload_on_change(settings.rules_file.absolute(), runtime.rules.reload))
+        if follow_file and settings.rules_file is not None:
+            loops.append(reload_on_change(settings.rules_file.absolute(), reload))
         await stack.enter_async_context(_running(loops, runtime.dispatcher))
         yield runtime
 
@@ -240,38 +241,22 @@ def _assemble(
     if apart is None and not context.default_webhook and DEFAULT_DESTINATION not in rules.file.destinations:
         log.warning("slack_webhook_not_set", effect="alerts for the default destination are printed here")
     make_book = partial(make_rulebook, default_webhook=context.default_webhook)
-    book = make_book(rules.file)
-    messages = Messages(store.body, templates, book.rules, lambda *about: store.read(affected, *about))
-
-    sender = Sender(
+    parts = put_together(
         store,
+        make_book(rules.file),
         notifiers,
-        prepare=messages.prepare,
-        complete=messages.with_affected,
-        clock=store.clock,
-        jitter=machine.jitter,
-        fallbacks=book.fallbacks,
-        defaults=book.defaults,
-        why_not=messages.why_not,
-        held=book.held,
-        tracer=tracer,
-    )
-    dispatcher = Dispatcher(
-        store, sender, clock=store.clock, new_token=machine.new_token, watch=watch, tracer=tracer
-    )
-    intake = Intake(
-        store=store,
-        book=book,
-        clock=store.clock,
-        evaluate=conditions.evaluate,
+        conditions=conditions,
+        templates=templates,
         look_up=_look_up(port, machine.steady),
-        wake=apart.wake if apart else dispatcher.wake,
+        jitter=machine.jitter,
+        new_token=machine.new_token,
+        wake=apart.wake if apart else None,
         reports=port is not None,
         watch=watch,
         tracer=tracer,
     )
     receiver = Receiver(
-        intake,
+        parts.intake,
         secrets=settings.secrets,
         accept_unsigned=settings.accept_unsigned,
         tolerance=timedelta(seconds=settings.signature_tolerance_seconds),
@@ -281,15 +266,15 @@ def _assemble(
         load=load,
         make_book=make_book,
         make_at=partial(notifier_at, context),
-        intake=intake,
-        messages=messages,
-        sender=sender,
-        dispatcher=dispatcher,
+        intake=parts.intake,
+        messages=parts.messages,
+        sender=parts.sender,
+        dispatcher=parts.dispatcher,
         store=store,
         clock=store.clock,
         watch=watch,
         hints=[hint.at(rules.name) for hint in rules.hints],
     )
-    clicks = make_clicks(settings, store, intake, watch)
+    clicks = make_clicks(settings, store, parts.intake, watch)
     socket = make_socket(settings, clicks, machine.jitter)
-    return Runtime(store, intake, receiver, sender, dispatcher, in_force, clicks, socket)
+    return Runtime(store, parts.intake, receiver, parts.sender, parts.dispatcher, in_force, clicks, socket)

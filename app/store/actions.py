@@ -269,7 +269,7 @@ def _with(
     notification: Notification, acknowledged: Acknowledgement | None, incident: Incident, **facts: Any
 ) -> Notification:
     more = {"acknowledged": acknowledged, "version": incident.version + 1}
-    return notification.model_copy(update=more | facts)
+    return notification.but(**(more | facts))
 
 
 def _about(incident: Incident) -> str:

@@ -13,6 +13,7 @@ from app.model.change import CatalogChange
 from app.model.delivery import Alert
 from app.model.incident import Incident, Step
 from app.model.notification import Notification
+from app.model.silence import ANY
 from app.model.times import Micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState
 from app.rules.kin.quiet import Causes, waits
@@ -20,6 +21,17 @@ from app.rules.last_known import LastKnown, gone
 from app.store.kin.state import FamilyState
 from app.store.rows import Accepted, Incoming
 from app.store.transaction import EntityKey
+
+_COPIED = "rule, team, starts_at, ends_at, author, comment"
+_ADD = (
+    f"INSERT INTO silences (blueprint, entity, {_COPIED}) SELECT $1, $3, {_COPIED} FROM silences"
+    f" WHERE NOT settled AND blueprint = '{ANY}' AND entity = $2 AND hours = ''"
+)
+SILENCES_FOLLOW = (
+    _ADD,  # others may have an entity of that name: one of every blueprint stays
+    "UPDATE silences SET entity = $3 WHERE NOT settled AND blueprint = $1 AND entity = $2",
+)
+"""What lets silences follow `Group.renames`."""
 
 
 def entity_of(change: CatalogChange) -> EntityKey:
@@ -45,7 +57,7 @@ def _ends(incident: Incident, change: CatalogChange, now: datetime) -> list[Aler
     about = Notification.about(
         change, None, (), rule=incident.rule, step=Step.RESOLVED, severity=incident.severity
     )
-    closing = about.model_copy(update={"opened_at": incident.opened_at, "version": incident.version})
+    closing = about.but(opened_at=incident.opened_at, version=incident.version)
     closing = closing.closing("its entity has another name, under which an incident is open", change.at)
     places = [place for place in incident.told_so_far if Step.RESOLVED in place.steps]
     return [Alert.to(place, closing, incident.id) for place in places]
@@ -137,10 +149,9 @@ class Group:
         causes: Causes = {}
         if self.family is not None and incoming.kins:
             causes = self.family.causes(incoming.kins, known, incidents)
-        former = former_of(change)
+        former, state = former_of(change), EntityState(last_at, remembered, known, causes, incoming.step)
         if former is not None and former != entity:
-            return self._renamed(entity, former, incoming, EntityState(last_at, remembered, known, causes))
-        state = EntityState(last_at, remembered, known, causes)
+            return self._renamed(entity, former, incoming, state)
         return self._take_in(entity, incoming, incoming.decide(state))
 
     def _renamed(

@@ -12,10 +12,10 @@ import orjson
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Acknowledgement, Person, Route
-from app.model.notification import Message, Notification
+from app.model.notification import NOTIFICATION, Message, Notification
 from app.model.report import Report
 from app.model.silence import Silence, silence_of
-from app.model.times import Micros, from_micros, to_micros
+from app.model.times import MICRO, Micros, from_micros, to_micros
 from app.rules.decide import Decision, EntityState
 from app.rules.kin.ties import Kin
 
@@ -35,6 +35,9 @@ class Incoming:
         watched: The entity's last known state is kept, and `decide` is given it.
         report: What its run in Port waits for, if it waits for a report.
         kins: What incidents of the entity have to do with those of others.
+        stepped: By how much the clock that gave `received_at` was set so far, in microseconds; None: it does
+            not follow the store's.
+        step: By how much it was set since, as the transaction has found.
     """
 
     change: CatalogChange
@@ -45,6 +48,15 @@ class Incoming:
     watched: bool = False
     report: Report | None = None
     kins: tuple[Kin, ...] = ()
+    stepped: int | None = None
+    step: timedelta = timedelta(0)
+
+    def at(self, stepped: int) -> "Incoming":
+        """Give the same by a clock that was set by so many microseconds in all."""
+        if self.stepped is None or stepped == self.stepped:
+            return self
+        step = (stepped - self.stepped) * MICRO
+        return replace(self, received_at=self.received_at + step, stepped=stepped, step=step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +142,7 @@ class Waiting:
         traceparent: The span that its change arrived in; None: traces are not kept.
         incident_id: The incident that it belongs to; None: to none.
         over: That incident has ended by now, and does not flap.
+        reopened: It has ended and opened again since this alert's beginning, and does not flap.
     """
 
     id: int
@@ -140,6 +153,7 @@ class Waiting:
     traceparent: str | None = None
     incident_id: str | None = None
     over: bool = False
+    reopened: bool = False
 
     @property
     def key(self) -> str:
@@ -272,11 +286,11 @@ class Attempt:
 
 
 def notification_json(notification: Notification) -> str:
-    """Write the column ``notification``, which `Notification.model_validate_json` reads."""
-    # Not `model_dump_json`, which takes six times as long, unless a number has more than 64 bits.
+    """Write the column ``notification``, which `Notification.read` reads."""
+    # Not pydantic, which takes six times as long, unless a number has more than 64 bits.
     with suppress(TypeError):
         return orjson.dumps(vars(notification), default=timedelta.total_seconds).decode()
-    return notification.model_dump_json()
+    return NOTIFICATION.dump_json(notification).decode()
 
 
 def acknowledgement_columns(acknowledged: Acknowledgement | None) -> tuple[Micros | None, str]:

@@ -14,8 +14,6 @@ from time import perf_counter
 from typing import Literal
 
 from app.deliver.dispatcher import POLL_SECONDS, Dispatcher
-from app.deliver.message import Messages
-from app.deliver.turn import Sender
 from app.jq.runner import Jq
 from app.model.incident import Person
 from app.model.notification import one_line
@@ -31,9 +29,9 @@ from app.receive.rules_source import make_rulebook
 from app.receive.signature import Signed
 from app.reconcile.run import ReconcileRun
 from app.rules.targets import DEFAULT_DESTINATION
+from app.runtime.parts import put_together
 from app.store import queries
 from app.store.actions import Action, act
-from app.store.kin.shown import affected
 from app.store.sqlite.schema import prepare
 from app.store.store import Store
 from app.store.views import StoredChange
@@ -246,7 +244,7 @@ class _Listener:
 
 @asynccontextmanager
 async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) -> AsyncIterator[_Listener]:
-    """Put the parts together, as `app.runtime` does, and let them work."""
+    """Put the parts together, and let them work."""
     clock, alerts, hits, tokens = SuiteClock(), list[RecordedAlert](), _Hits(), count()
     catalog = SuiteCatalog({**suite.file.entities, **suite.file.tests[number].entities})
     store = Store(database, SuiteStoreClock(clock))
@@ -268,29 +266,19 @@ async def _listener(suite: Suite, number: int, database: SuiteDatabase, jq: Jq) 
         for name, real in make_notifiers(suite.rules, context).items():
             recorders[name] = Recorder(name, settings[name], real, context, clock, alerts)
         book = make_rulebook(suite.rules.file, DEFAULT_WEBHOOK)
-        messages = Messages(store.body, jq, book.rules, lambda *about: store.read(affected, *about))
-        sender = Sender(
+        parts = put_together(
             store,
+            book,
             recorders,
-            prepare=messages.prepare,
-            clock=clock.now,
-            jitter=lambda: 0.0,
-            fallbacks=book.fallbacks,
-            defaults=book.defaults,
-            why_not=messages.why_not,
-            held=book.held,
-        )
-        stack.push_async_callback(sender.close)
-        dispatcher = Dispatcher(store, sender, clock=clock.now, new_token=lambda: f"suite-{next(tokens)}")
-        intake = Intake(
-            store=store,
-            book=book,
-            clock=clock.now,
-            evaluate=jq.evaluate,
+            conditions=jq,
+            templates=jq,
             look_up=Lookup(catalog, clock.now),
-            wake=dispatcher.wake,
+            jitter=lambda: 0.0,
+            new_token=lambda: f"suite-{next(tokens)}",
             watch=hits,
         )
+        intake, dispatcher = parts.intake, parts.dispatcher
+        stack.push_async_callback(parts.sender.close)
         running = asyncio.ensure_future(dispatcher.run())
         judge = Judge(store, clock, alerts, {name: queues.steps for name, queues in book.queues.items()})
         try:

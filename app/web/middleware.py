@@ -65,11 +65,13 @@ def plain_headers(app: ASGIApp) -> ASGIApp:
             if message["type"] == "http.response.start":
                 present = {name.lower() for name, _ in message["headers"]}
                 missing = (header for header in PLAIN_HEADERS if header[0] not in present)
+                left = message["status"] == 413
                 if message["status"] >= 400 and more and not rests.locked():
                     async with rests:
-                        await _read_rest(receive)
+                        await _read_rest(read)
+                    left = left or more
                 # More of it may come, which is not read (app/web/protocol.py): no request can follow it.
-                close = [(b"connection", b"close")] if message["status"] == 413 else []
+                close = [(b"connection", b"close")] if left else []
                 message["headers"] = [*message["headers"], *missing, *close]
             await send(message)
 

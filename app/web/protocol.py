@@ -6,7 +6,6 @@ the two none to their size.
 
 import asyncio
 import sys
-import threading
 from http import HTTPStatus
 from typing import Any
 
@@ -16,7 +15,8 @@ from typing_extensions import override
 from uvicorn.protocols.http import h11_impl, httptools_impl
 
 from app.errors import SettingsError
-from app.receive.whole import PATH, TAKE, Take, WholeChange
+from app.receive.whole import PATH, TAKE, Take, WholeChange, may_wait
+from app.web.pieces import MAX_READ_BYTES, InPieces
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +26,6 @@ MAX_HEADERS = 100
 """So many headers a request may have, trailers included."""
 MAX_PIPELINED = 10
 """So many requests may wait for the answer to the one before."""
-MAX_READ_BYTES = 32 * 1024
-"""As much is read of a connection at once; uvloop would read 256 kB of each of a thousand."""
 MAX_REST_BYTES = 64 * 1024
 """As much of a body may come after the answer."""
 HEAD_SECONDS = 10
@@ -37,37 +35,12 @@ MAX_BODY_SECONDS = 20
 UNREAD_SECONDS = 30
 """So long a client may read nothing of an answer that waits for it."""
 
+MAX_PARTED = 1_000
+"""So many changes may wait for the rest of a small body before the application sees them."""
+PARTED_SECONDS = 0.5
+"""So long each may wait; then it is a request as any other."""
+
 UNLIMITED = "uvicorn.protocols.http.zttp_impl"
-
-
-class _Buffer(threading.local):
-    """Where a thread's loop reads into; what it has read is copied before it reads again."""
-
-    def __init__(self) -> None:
-        self.bytes = bytearray(MAX_READ_BYTES)
-
-
-_BUFFER = _Buffer()
-
-
-class _InPieces(asyncio.BufferedProtocol):
-    """Reads a connection piece by piece, for a protocol that takes what there is.
-
-    It stands apart, since uvloop lets no `asyncio.Protocol` give the buffer.
-    """
-
-    def __init__(self, protocol: "LimitedProtocol") -> None:
-        self._take = protocol.data_received
-        for name in ("eof_received", "connection_lost", "pause_writing", "resume_writing"):
-            setattr(self, name, getattr(protocol, name))
-
-    @override
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return _BUFFER.bytes
-
-    @override
-    def buffer_updated(self, nbytes: int) -> None:
-        self._take(bytes(memoryview(_BUFFER.bytes)[:nbytes]))
 
 
 class LimitedProtocol(httptools_impl.HttpToolsProtocol):
@@ -79,6 +52,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     head_seconds: float = HEAD_SECONDS
     body_seconds: float = MAX_BODY_SECONDS
     unread_seconds: float = UNREAD_SECONDS
+    parted_seconds: float = PARTED_SECONDS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -94,17 +68,19 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         self._refusal = HTTPStatus.BAD_REQUEST
         self._deadline: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        self._parted: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_protocol(_InPieces(self))
+        transport.set_protocol(InPieces(self))
         self._set_deadline(self.head_seconds)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_deadline()
         self._unset_keepalive_if_required()
+        self._begin()  # the application counts who hangs up
         super().connection_lost(exc)
         self.resume_writing()
         self.pipeline.clear()
@@ -126,6 +102,16 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
                 return
             else:
                 break
+        if self._whole is not None:
+            if self._parted is None and len(_PARTED) < MAX_PARTED and may_wait(self.headers, MAX_READ_BYTES):
+                _PARTED.add(self)
+                self._parted = self.loop.call_later(self.parted_seconds, self._after_read)
+            if self._parted is not None:
+                return
+        self._after_read()
+
+    def _after_read(self) -> None:
+        """Begin a request that is not all here, and set what it may still take."""
         self._begin()
         if self._unread > MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -191,7 +177,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         self._unread = 0
         if self._take is not None and self._whole is not None:
             self.cycle = WholeChange(self, self._take, b"".join(self._whole))
-            self._whole = None
+            self._end_parted()
             self._start_asgi_task(self.cycle, self.app)
             return
         super().on_message_complete()
@@ -211,6 +197,11 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+
+    @override
+    def shutdown(self) -> None:
+        self._begin()
+        super().shutdown()
 
     @override
     def timeout_keep_alive_handler(self) -> None:
@@ -234,10 +225,18 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     def _begin(self) -> None:
         """Begin a request of which more is to come as any other."""
         if self._whole is not None:
-            pieces, self._whole = self._whole, None
+            pieces = self._whole
+            self._end_parted()
             super().on_headers_complete()
             for piece in pieces:
                 super().on_body(piece)
+
+    def _end_parted(self) -> None:
+        self._whole = None
+        if self._parted is not None:
+            self._parted.cancel()
+            self._parted = None
+            _PARTED.discard(self)
 
     def _answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -273,6 +272,10 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             self.cycle.message_event.set()
         self._end_deadline()
         self.transport.close()
+
+
+_PARTED = set[LimitedProtocol]()
+"""The connections on which the rest of a small change is awaited: together they hold little."""
 
 
 def limit_uvicorn() -> None:

@@ -182,7 +182,7 @@ def _what_is_wrong(error: RequestValidationError) -> tuple[int, str]:
     if place == "path":  # no number where a number names a thing
         return 404, NOTHING_HERE
     if first["type"] == "missing":
-        return 422, f"The address does not say which {name} is meant."
+        return 422, f"The {'address' if place == 'query' else 'form'} does not say which {name} is meant."
     return 422, f"{name}: {first['msg']}"
 
 

@@ -14,6 +14,7 @@ from app.demo.run import change_body
 from app.model.incident import Step
 from app.model.notification import Notification, ValueChange
 from app.model.times import to_micros
+from app.store.rows import notification_json
 from app.store.sqlite.schema import prepare
 
 ENTITIES = 20_000
@@ -114,16 +115,18 @@ class _Rows:
         before, after = "Healthy", "Degraded"
         body = change_body(before=before, after=after, at=start, entity="ENTITY")
         self._body = body.decode()
-        self._notification = Notification(
-            step=Step.OPENED,
-            rule="RULE",
-            blueprint="BLUEPRINT",
-            entity="ENTITY",
-            title="Service ENTITY",
-            teams=("TEAM",),
-            change=ValueChange(name="healthStatus", before=before, after=after),
-            at=start,
-        ).model_dump_json()
+        self._notification = notification_json(
+            Notification(
+                step=Step.OPENED,
+                rule="RULE",
+                blueprint="BLUEPRINT",
+                entity="ENTITY",
+                title="Service ENTITY",
+                teams=("TEAM",),
+                change=ValueChange(name="healthStatus", before=before, after=after),
+                at=start,
+            )
+        )
 
     def waits(self, number: int) -> bool:
         """Return whether its alert waits."""

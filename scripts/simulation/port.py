@@ -6,11 +6,13 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.network import Reply, Sending
 from scripts.simulation.world import Change, World
+
+if TYPE_CHECKING:
+    from scripts.simulation.kinds.kind import Kind
 
 BLUEPRINT = "service"
 SECRET = "port-client-secret"  # noqa: S105 - of no real Port
@@ -166,7 +168,7 @@ def iso(world: World, at: float) -> str:
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def snapshot(change: Change, kinds: Iterable[Kind] = ()) -> dict[str, Any]:
+def snapshot(change: Change, kinds: Iterable["Kind"] = ()) -> dict[str, Any]:
     """Build the entity as it was after a change."""
     entity: dict[str, Any] = {
         "identifier": change.name,
@@ -182,7 +184,7 @@ def snapshot(change: Change, kinds: Iterable[Kind] = ()) -> dict[str, Any]:
     return entity
 
 
-def event_body(before: Change, after: Change, at: str, kinds: Iterable[Kind] = ()) -> bytes:
+def event_body(before: Change, after: Change, at: str, kinds: Iterable["Kind"] = ()) -> bytes:
     """Build the body of a change's webhook, which happened `at` a time as Port writes it."""
     event = {
         "action": after.action,

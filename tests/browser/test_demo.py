@@ -42,7 +42,9 @@ async def channel(tmp_path: Path) -> AsyncIterator[Site]:
         ):
             slack.listener = url
             site = Site(slack.url, client, StandInSlack())
-            await site.change("Healthy", "Degraded", entity="checkout-prod", title="Checkout <b>")
+            await site.change(
+                "Healthy", "Degraded", entity="checkout-prod", title="Checkout <b>", team="Payments"
+            )
             yield site
 
 
@@ -51,6 +53,8 @@ async def test_by_keyboard(browser: Browser, channel: Site) -> None:
     async with visiting(browser, channel, 1280, "light") as visit:
         page = visit.page
         await page.goto(channel.url)
+        named_by_the_catalog = page.locator("h1", has_text="#team-payments").locator("+ article")
+        await expect(named_by_the_catalog).to_contain_text("Checkout <b>: warning")
         for name, then in (
             ("Acknowledge", "Acknowledged by ada"),
             ("Un-acknowledge", "Checkout <b>: warning"),

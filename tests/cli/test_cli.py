@@ -2,13 +2,14 @@
 
 import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from starlette.responses import PlainTextResponse
 
-from app.cli.base import read_pages, user_name
+from app.cli.base import read_pages, start_time, user_name
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
 from app.main import create_app
@@ -70,9 +71,9 @@ def test_a_database_that_cannot_be_opened_is_a_sentence(tmp_path: Path) -> None:
 async def test_send(service: Service, slack: StandInSlack, run: Run) -> None:
     """`send` posts one signed change, which alerts, and says what the listener answered."""
     url = f"{service.url}/api/slack"
-    for shape in ("automation", "workflow", "changelog"):
+    for shape, to in (("automation", url), ("workflow", service.url), ("changelog", f"{service.url}/")):
         result = await run(
-            "send", "--url", url, "--entity", shape, "--from", "Degraded", "--to", "Odd", "--shape", shape
+            "send", "--url", to, "--entity", shape, "--from", "Degraded", "--to", "Odd", "--shape", shape
         )
         assert result.status == 0, result.err
         assert "accepted: 1 alerts" in result.out
@@ -246,6 +247,28 @@ async def test_what_acts_is_in_the_trail(store: Store, run: Run) -> None:
     done = ["retry", "retry", "retry", "release", "silence", "change silence", "end silence", "replay"]
     assert [row["what"] for row in trail][::-1] == done
     assert {row["who"] for row in trail} == {user_name()}
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ("22:00", "2026-10-25T21:00+00:00"),  # at 3 o'clock that night it is 2 again
+        ("23:30", "2026-10-24T21:30+00:00"),
+        ("30m", "2026-10-24T21:30+00:00"),
+        ("2026-10-25T22:00", "2026-10-25T21:00+00:00"),
+        ("2026-10-25T22:00Z", "2026-10-25T22:00+00:00"),
+    ],
+)
+def test_a_start_in_the_zone_of_the_machine(monkeypatch: pytest.MonkeyPatch, text: str, begins: str) -> None:
+    """A time of day is the next one on the clock, where clocks change before it too."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        begun = start_time("--start", text, datetime(2026, 10, 24, 21, tzinfo=UTC))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert begun == datetime.fromisoformat(begins)
 
 
 async def test_quarantine(store: Store, run: Run) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from starlette.routing import Mount
 
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
@@ -37,7 +39,7 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
     slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 3)
     async with start(admin_token=TOKEN, log_level="ERROR") as service:
         await service.change("Healthy", "Degraded", entity="a")
-        await service.post(b"{}")
+        await service.post(b"{}" + b" " * 3000)  # the API's list has 2,000 bytes of it
         at = ("--url", service.url, "--token", TOKEN)
 
         async def dead() -> bool:
@@ -161,6 +163,10 @@ async def test_which_listener(
         monkeypatch.delenv("LISTENER_TOKEN")
         monkeypatch.setenv("LISTENER_URL", "listener.example.com")
         assert "must begin with https://" in (await run("silences")).err
+        elsewhere = RedirectResponse("https://listener.example.com/?hidden=1", 301)
+        async with serving(Starlette(routes=[Mount("/api", elsewhere)])) as moved:
+            led = await run("silences", "--url", moved, "--token", "x")
+        assert led.err.startswith(f"{moved} redirects to https://listener.example.com/: give the address")
         monkeypatch.setenv("LISTENER_URL", f"{service.url}/healthz#")
         assert "in another form" in (await run("silences", "--token", TOKEN)).err
 

@@ -133,6 +133,23 @@ async def test_no_terminal_obeys_an_echo(arguments: tuple[str, ...]) -> None:
     assert not {"\x9b", "\u202e"} & {*printed}
 
 
+@pytest.mark.usefixtures("store")
+async def test_a_destination_is_shown_without_its_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """However a secret would be written in JSON."""
+    secret = 'geheimnis-ü"-\\'
+    monkeypatch.setenv("KEY", secret)
+    job = {"type": "http", "url": "https://jobs.example.com/", "body": {"key": "${KEY}"}}
+    rule = {"name": "a", "blueprint": "b", "when": {"property": "c"}, "send": "job"}
+    file = tmp_path / "shown.json"
+    file.write_text(json.dumps({"version": 1, "destinations": {"job": job}, "rules": [rule]}))
+    monkeypatch.setenv("RULES_FILE", str(file))
+    for more in ((), ("--json",)):
+        status, shown = await run("destinations", "show", "job", *more)
+        assert (status, "geheimnis" in shown, "[hidden]" in shown) == (0, False, True), shown
+
+
 async def test_released_by_either_name_of_a_channel(store: Store) -> None:
     """Two destinations that are one channel share a queue: whichever is named, it is released."""
     one = incoming()
@@ -154,6 +171,7 @@ async def test_released_by_either_name_of_a_channel(store: Store) -> None:
     status, shown = await run("destinations", "show", "twin")
     assert (status, "type: slack" in shown, "webhook_url: **********" in shown) == (0, True, True)
     assert json.loads((await run("destinations", "show", "twin", "--json"))[1])["name"] == "twin"
-    assert "there is no destination 'x'; known are" in (await run("destinations", "show", "x"))[1]
+    assert "'x'; known are default, job," in (await run("destinations", "show", "x"))[1]
+    assert "type: console" in (await run("destinations", "show", "default"))[1]  # as it is listed
     (queue,) = await store.read(queries.page.queues, attempt(Outcome.ON_HOLD).ended_at)
     assert queue.on_hold is None

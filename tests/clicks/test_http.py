@@ -157,6 +157,7 @@ async def test_hostile_requests(run: Run) -> None:
             "no type": await post(
                 service, body, {key: value for key, value in good.items() if key != "Content-Type"}
             ),
+            "4 MiB of nobody": await post(service, huge[: 2**22 + 1], {}),
             "5 MB": await post(service, huge, signed(huge)),
             "2.5 MB in chunks": await post(service, endless(), good),
             "no UTF-8": await post(service, b"payload=\xff", signed(b"payload=\xff")),
@@ -173,7 +174,16 @@ async def test_hostile_requests(run: Run) -> None:
         }
         assert statuses == {
             **dict.fromkeys(
-                ("no signature", "nothing", "wrong secret", "another body", "stale", "future"), 401
+                (
+                    "no signature",
+                    "nothing",
+                    "wrong secret",
+                    "another body",
+                    "stale",
+                    "future",
+                    "4 MiB of nobody",
+                ),
+                401,
             ),
             **dict.fromkeys(("JSON", "multipart", "no type"), 415),
             **dict.fromkeys(("5 MB", "2.5 MB in chunks"), 413),

@@ -194,7 +194,7 @@ async def test_after_a_kill_it_is_repeated_alike(rig: ChannelRig) -> None:
 
 
 async def test_a_repeat_that_is_not_in_reach(rig: ChannelRig) -> None:
-    """Its receiver takes one alert at a time since a reload, and another one comes first: that one is sent."""
+    """Its receiver takes one alert at a time since a reload, and another comes first: that one is sent."""
     jobs = Jobs()
     jobs.batch_limit, jobs.repeats_alike = 1, False
     rig.sender.replace({"default": jobs})

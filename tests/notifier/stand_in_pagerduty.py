@@ -5,7 +5,7 @@ Rules: https://developer.pagerduty.com/docs/send-alert-event, https://developer.
 
 from collections import Counter, deque
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.applications import Starlette
@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 KEY = "0123456789abcdef0123456789ABCDEF"
 A_MINUTE = 120
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class StandInPagerDuty:
@@ -24,6 +25,7 @@ class StandInPagerDuty:
         open: The events that opened the alerts that are open, by dedup key.
         acknowledged: The dedup keys of those that are acknowledged.
         opened: How often an alert was opened, by dedup key.
+        reopened: The dedup keys that were opened again by a trigger of what had been resolved.
         events: What was taken.
         changes: The change events.
         answers: What is answered next, in place of what it would answer.
@@ -39,6 +41,9 @@ class StandInPagerDuty:
         self.open: dict[str, dict[str, Any]] = {}
         self.acknowledged: set[str] = set()
         self.opened: Counter[str] = Counter()
+        self.reopened: list[str] = []
+        self._heard: dict[str, datetime] = {}
+        self._ended: dict[str, datetime] = {}
         self.events: list[dict[str, Any]] = []
         self.changes: list[dict[str, Any]] = []
         self.answers: list[Response] = []
@@ -56,11 +61,16 @@ class StandInPagerDuty:
         match event["event_action"]:
             case "trigger":
                 self.opened[key] += key not in self.open
+                if since := event["payload"].get("custom_details", {}).get("opened_at"):
+                    self._heard[key] = datetime.fromisoformat(since)
+                    if key not in self.open and self._heard[key] <= self._ended.get(key, NEVER):
+                        self.reopened.append(key)
                 self.open.setdefault(key, event)
             case "acknowledge" if key in self.open:
                 self.acknowledged.add(key)
             case "resolve":
-                self.open.pop(key, None)
+                if self.open.pop(key, None) and key in self._heard:
+                    self._ended[key] = self._heard[key]
                 self.acknowledged.discard(key)
         return JSONResponse({"status": "success", "message": "Event processed", "dedup_key": key}, 202)
 

@@ -241,7 +241,7 @@ async def test_silenced_until_it_is_over(store: Store) -> None:
 
 
 @pytest.mark.parametrize("verbs", [("acknowledge", "unacknowledge"), ("close",)])
-async def test_what_is_said_of_one_place_is_not_said_to_another(store: Store, verbs: tuple[Verb, ...]) -> None:
+async def test_what_is_said_of_a_place_is_not_said_to_another(store: Store, verbs: tuple[Verb, ...]) -> None:
     """Why the last alert went elsewhere, and that no hours kept it back, are a matter of its place."""
     await store.accept([opens(steps=EVERY_STEP)])
     (incident,) = await open_ones(store)
@@ -249,8 +249,9 @@ async def test_what_is_said_of_one_place_is_not_said_to_another(store: Store, ve
 
     async def led_there(tx: Transaction) -> None:
         await tx.execute(TOLD, told_json(places), incident.id)
-        facts = {"instead": "for payments", "at_any_time": True}
-        await queries.deliveries.rewrite(tx, [incident.id], lambda _, said: said.model_copy(update=facts))
+        await queries.deliveries.rewrite(
+            tx, [incident.id], lambda _, said: said.but(instead="for payments", at_any_time=True)
+        )
 
     await store.write(led_there)
     await tell(store, 1)
@@ -393,9 +394,20 @@ async def test_a_silence_follows_a_rename(store: Store, limited: bool) -> None:
     assert silence_of(alert.notification, claimed.silences)
     wide = Silence("*", "*", "*", "*", at(0), at(500), "ada", "all")
     await store.write(queries.silences.add, replace(wide, entity="ca*"))
-    await store.accept([went("Degraded", "Degraded", 30, rules=REMINDING, entity="cart", new="basket")])
+    await store.accept([went("Degraded", "Degraded", 30, rules=REMINDING, old="cart", new="basket")])
     rest = await store.read(queries.silences.silences, active_at=at(31))
     assert [one.entity for one in rest] == ["ca*", "till"]
+
+
+async def test_a_silence_of_every_blueprint_follows_a_rename(store: Store) -> None:
+    """It stays for the others that have the former name, and another one is added for the new name."""
+    wide = Silence("*", "*", "cart", "*", at(0), at(500), "ada", "all")
+    await store.write(queries.silences.add, wide)
+    await store.accept([went("Degraded", "Degraded", 30, rules=REMINDING, old="cart", new="basket")])
+    await store.accept([went("Degraded", "Degraded", 40, rules=REMINDING, old="basket", new="bag")])
+    rest = await store.read(queries.silences.silences, active_at=at(41))
+    assert [(one.blueprint, one.entity) for one in rest] == [("service", "bag"), ("*", "cart")]
+    assert {(one.rule, one.team, one.ends_at, one.comment) for one in rest} == {("*", "*", at(500), "all")}
 
 
 async def test_a_message_that_is_found_shows_what_was_done_before(store: Store) -> None:

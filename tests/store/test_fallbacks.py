@@ -156,7 +156,7 @@ async def test_a_job_as_fallback(store: Store) -> None:
 
     def settled(state: object) -> object:
         (alert,) = one.decide(state).alerts  # type: ignore[arg-type]
-        over = alert.notification.model_copy(update={"step": Step.SETTLED, "ended": True})
+        over = alert.notification.but(step=Step.SETTLED, ended=True)
         return Decision("", (replace(alert, notification=over),))
 
     def both(state: object) -> object:
@@ -183,7 +183,7 @@ async def test_a_reminder_comes_once(store: Store, both: bool) -> None:
         (alert,) = decision.alerts
         places = ("default", "ops") if both else ("default",)
         alerts = [replace(alert, destination=name, queue=name) for name in places]
-        about = alert.notification.model_copy(update={"step": Step.REMINDED})
+        about = alert.notification.but(step=Step.REMINDED)
         later = [replace(each, notification=about, due_at=NOW + again, repeat=again) for each in alerts]
         return replace(decision, alerts=(*alerts, *later))
 

@@ -19,7 +19,7 @@ from app.web.view import iso
 from tests.conftest import DATABASES, Service, Start, count
 from tests.store.family import CLUSTER, SERVICE, Catalog
 from tests.waiting import until
-from tests.web.visitor import TOKEN, do, sign_in
+from tests.web.visitor import TOKEN, do, form, sign_in
 
 pytestmark = DATABASES
 
@@ -545,6 +545,8 @@ async def test_what_is_not_there(start: Start) -> None:
                     text = (await service.client.get(path, headers={"Accept": "text/html"})).text
                     assert "Back to the page" in text, path
         assert (await service.client.head("/api/slack")).status_code == 405
+        lacking = await service.client.post("/incidents/close", data=await form(service, "/test"))
+        assert (lacking.status_code, "The form does not say which incident" in lacking.text) == (422, True)
         part = await service.client.get("/silences/9/end", headers={"HX-Request": "true"})
         assert "<html" not in part.text
         assert "There is no silence 9 that has not ended." in part.text

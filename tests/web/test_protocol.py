@@ -6,8 +6,8 @@ import json
 import sys
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
-from typing import cast
+from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -19,10 +19,11 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.errors import SettingsError
+from app.receive.whole import FAILURE, TAKE, RawHeaders
+from app.web.pieces import MAX_READ_BYTES
 from app.web.protocol import (
     MAX_HEAD_BYTES,
     MAX_PIPELINED,
-    MAX_READ_BYTES,
     UNLIMITED,
     LimitedProtocol,
     limit_uvicorn,
@@ -34,6 +35,7 @@ GET = b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n"
 POST = b"POST /a HTTP/1.1\r\n" + HOST
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AA\r\nUpgrade: "
+CHANGE = b"POST /api/slack HTTP/1.1\r\nX-Port-Signature: v1,A\r\n" + HOST
 FLOOD = [b"a" * 20_000] * 5
 
 
@@ -43,6 +45,7 @@ class Impatient(LimitedProtocol):
     head_seconds = 0.3
     body_seconds = 0.6
     unread_seconds = 0.3
+    parted_seconds = 0.1
 
 
 async def _echo(request: Request) -> Response:
@@ -55,6 +58,24 @@ async def _at_once(_: Request) -> Response:
     return Response("refused", 401)
 
 
+async def _whether_direct(request: Request) -> Response:
+    failed = request.scope.get(FAILURE)
+    if failed is None:
+        await request.body()
+    return Response(str(failed or "framework"), 500 if failed else 200)
+
+
+async def _take(_: RawHeaders, body: bytes) -> bytes:
+    if body == b"fault":
+        raise ZeroDivisionError(body.decode())
+    return b"direct: " + body[:9]
+
+
+@asynccontextmanager
+async def _taking(_: Starlette) -> AsyncIterator[dict[str, Any]]:
+    yield {TAKE: _take}
+
+
 async def _large(_: Request) -> Response:
     return StreamingResponse(iter([bytes(2**20)] * 64))
 
@@ -64,7 +85,8 @@ async def address(caplog: pytest.LogCaptureFixture) -> AsyncIterator[tuple[str, 
     """A server that has the limits; at the end it has logged no traceback."""
     methods = ["GET", "POST", "OPTIONS"]
     routes = [Route("/a", _echo, methods=methods), Route("/refuses", _at_once, methods=methods)]
-    app = Starlette(routes=[*routes, Route("/large", _large)])
+    routes += [Route("/large", _large), Route("/api/slack", _whether_direct, methods=["POST"])]
+    app = Starlette(routes=routes, lifespan=_taking)
     config = uvicorn.Config(app, port=0, http=Impatient, log_config=None, timeout_keep_alive=1)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
@@ -161,6 +183,7 @@ async def test_served(address: tuple[str, int], request_: bytes, body: str) -> N
         (GET, b"", b"\r\n"),
         (GET + b"GET",),
         (b"POST /refuses HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc",),
+        (CHANGE + b"Content-Length: 9\r\n\r\nabc",),
     ],
 )
 async def test_silence(address: tuple[str, int], pieces: Sequence[bytes]) -> None:
@@ -230,6 +253,42 @@ async def test_expecting(address: tuple[str, int]) -> None:
     writer.write(b"abc")
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer"),
+    [
+        ([CHANGE + b"Content-Length: 3\r\n\r\nabc"], b"direct: abc"),
+        ([CHANGE + b"Content-Length: 3\r\n\r\n", b"abc"], b"direct: abc"),
+        ([CHANGE + b"Content-Length: 3\r\n", b"\r\na", b"b", b"c"], b"direct: abc"),
+        ([CHANGE + b"Content-Length: 5\r\n\r\n", b"fault"], b"fault"),
+        ([CHANGE + b"Content-Length: 32768\r\n\r\n", b"a" * 32_768], b"direct: aaaaaaaaa"),
+        ([CHANGE + b"Content-Length: 32769\r\n\r\n", b"a" * 32_769], b"framework"),
+        ([CHANGE + b"Content-Length: 3\r\n\r\n", b"", b"abc"], b"framework"),  # too slow
+        ([CHANGE + b"Transfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n0\r\n\r\n"], b"framework"),
+        ([CHANGE.replace(b"Sign", b"sign") + b"Content-Length: 3\r\n\r\n", b"abc"], b"direct: abc"),
+        ([CHANGE.replace(b"Sign", b"Pen") + b"Content-Length: 3\r\n\r\n", b"abc"], b"framework"),
+        ([CHANGE + b"Expect: a\r\nContent-Length: 3\r\n\r\n", b"abc"], b"framework"),
+        ([CHANGE + b"Content-Length: 3\r\n\r\n", b"abc" + GET], b"direct: abc"),
+    ],
+)
+async def test_a_change_in_pieces(address: tuple[str, int], pieces: Sequence[bytes], answer: bytes) -> None:
+    """One that is small and not slow is answered without the framework; on the connection others follow."""
+    reader, writer = await asyncio.open_connection(*address)
+    for again in pieces, pieces:
+        for piece in again:
+            writer.write(piece)
+            await asyncio.sleep(0.01 if piece else 2 * Impatient.parted_seconds)
+        assert answer == await _body_of(reader)
+        if GET in again[-1]:
+            assert b'"body"' in await _body_of(reader)
+    writer.close()
+
+
+async def _body_of(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        return await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
 
 
 async def _unread() -> None:

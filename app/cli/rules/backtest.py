@@ -119,7 +119,7 @@ async def _take_in(memory: Connection, row: StoredChange, book: Rulebook, jq: Jq
 
 
 def _notified(due_at: int, text: str, destination: str) -> Notified:
-    alert = Notification.model_validate_json(text)
+    alert = Notification.read(text)
     at = from_micros(due_at) if due_at else alert.at
     return at, alert.rule, destination, alert.entity, str(alert.step)
 

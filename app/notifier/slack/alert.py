@@ -54,7 +54,7 @@ def by_name(alert: Notification) -> Notification:
     """Name the people whom an alert calls, as the catalog does."""
     names = [f"@{escape(person.lstrip('@'), MAX_CALLED_CHARS)}" for person in alert.people]
     mention = " ".join(filter(None, (alert.mention, *names)))
-    return alert.model_copy(update={"mention": mention, "people": ()}) if names else alert
+    return alert.but(mention=mention, people=()) if names else alert
 
 
 def alert_message(

@@ -135,7 +135,7 @@ class People:
             *unknown,
         )
         facts = {"mention": " ".join(dict.fromkeys(mentions)), "people": (), "message": message}
-        return alert.model_copy(update=facts)
+        return alert.but(**facts)
 
     async def _user(self, person: str) -> str:
         if USER_ID.fullmatch(person):

@@ -228,7 +228,7 @@ async def _total(tx: Transaction, group: _Touched) -> int:
     if rule.share is None:
         return 0
     counted_at, numbers = kin.totals.get(rule.name, (None, {}))
-    if counted_at is None or now - counted_at >= COUNTED_ANEW // MICRO:
+    if counted_at is None or abs(now - counted_at) >= COUNTED_ANEW // MICRO:
         numbers = await count_entities(tx, rule, kin.rule.blueprint)
         kin.totals[rule.name] = now, numbers
     return numbers.get(group.key[2], 0)

@@ -127,7 +127,7 @@ async def tell_once(
     earlier = []
     for (text,) in rows:
         with suppress(ValidationError):  # written by another release
-            earlier.append(Notification.model_validate_json(text).title)
+            earlier.append(Notification.read(text).title)
     if change_id is None or any(title.startswith(begins) for title in earlier):
         return False
     await insert(tx, [of_alert(alert, change_id, to_micros(now)) for alert in alerts])
@@ -167,7 +167,7 @@ async def rewrite(
     rewritten = []
     for number, incident_id, text in rows:
         with suppress(ValidationError):  # written by another release: it is given up when its turn comes
-            notification = new(incident_id, Notification.model_validate_json(text))
+            notification = new(incident_id, Notification.read(text))
             rewritten.append((number, notification_json(notification)))
     await tx.execute_many(
         "UPDATE deliveries SET notification = $2 WHERE id = $1 AND state = 'pending'", rewritten
@@ -229,8 +229,8 @@ async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> N
         times = {"waiting_since": to_micros(due_at), "due_at": to_micros(due_at), "repeat_after": after}
         # What was held may have gone out as a beginning; to be repeated, it is none.
         reminder = following(copied, to_micros(now), incident_id=incident_id, step=Step.REMINDED, **times)
-        notification = Notification.model_validate_json(reminder.notification)
-        text = notification_json(notification.model_copy(update={"at": due_at, "step": Step.REMINDED}))
+        notification = Notification.read(reminder.notification)
+        text = notification_json(notification.but(at=due_at, step=Step.REMINDED))
         again.append(reminder._replace(notification=text))
     await insert(tx, again)
 

@@ -93,13 +93,13 @@ async def _copy(
         if repeat_after is not None and step == Step.REMINDED and await tx.fetch_value(REMINDED, *reminded):
             continue
         try:
-            notification = Notification.model_validate_json(text)
+            notification = Notification.read(text)
         except ValidationError:  # written by another release: it is given up when its turn comes
             continue
         if notification.step.of_job(ended=notification.ended) not in route.steps:
             continue
-        marked = notification.model_copy(
-            update={"instead": notification.instead or f"for {destination}, which is on hold: {why}"}
+        marked = notification.but(
+            instead=notification.instead or f"for {destination}, which is on hold: {why}"
         )
         await _tell_to_the_end(tx, incident_id, route)
         copies.append(
@@ -135,7 +135,7 @@ async def move(tx: Transaction, queue: str, ids: Sequence[int], route: Route, no
     )
     for number, change_id, rule, step, created_at, incident_id, text in rows:
         known = (change_id, route.queue, rule, step, created_at, incident_id, _alike(route))
-        notification = Notification.model_validate_json(text).model_copy(update={"instead": route.why})
+        notification = Notification.read(text).but(instead=route.why)
         await _tell_to_the_end(tx, incident_id, route, instead_of=queue)
         if (
             await tx.fetch_value(KNOWN, *known)

@@ -217,7 +217,7 @@ async def alerts_of(
     if last is None:
         return []
     alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
-    said_last = Notification.model_validate_json(alert.notification).named(incident.entity)
+    said_last = Notification.read(alert.notification).named(incident.entity)
     said, alert = say(said_last), alert._replace(severity=incident.severity)
     return [_for_place(alert, said, place) for place in places]
 
@@ -225,7 +225,7 @@ async def alerts_of(
 def _for_place(alert: NewDelivery, said: Notification, place: Route) -> NewDelivery:
     """Address what is said in the words of an alert, which may be another place's."""
     if place.queue != alert.queue:
-        said = said.model_copy(update={"instead": "", "at_any_time": place.at_any_time})
+        said = said.but(instead="", at_any_time=place.at_any_time)
     return alert._replace(
         destination=place.destination, queue=place.queue, notification=notification_json(said)
     )
@@ -239,12 +239,12 @@ async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later],
     )
     if last is None:
         return
-    said_last = Notification.model_validate_json(last[3]).named(incident.entity)
-    said_last = said_last.model_copy(update={"acknowledged": None, "version": incident.version} | UNMOVED)
+    said_last = Notification.read(last[3]).named(incident.entity)
+    said_last = said_last.but(acknowledged=None, version=incident.version, **UNMOVED)
     alerts, told = [], {place.queue: place for place in incident.told_so_far}
     for step, route, after, due_at in later:
         window = after if step is Step.ESCALATED else None
-        said = said_last.model_copy(update={"step": step, "at": due_at, "window": window})
+        said = said_last.but(step=step, at=due_at, window=window)
         alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
         at = deliveries.UNTIL_RELEASED if incident.quiet else to_micros(due_at)
         alert = alert._replace(

@@ -47,11 +47,11 @@ async def stories(tx: Transaction, message_id: int, at: Micros) -> dict[str, Any
     readable = []
     for first, last, incident_id, acknowledged_at, acknowledged_by, version in rows:
         try:
-            ends = Notification.model_validate_json(first), Notification.model_validate_json(last)
+            ends = Notification.read(first), Notification.read(last)
         except ValidationError:  # written by another release: its line stays as it is
             continue
         now = {"acknowledged": acknowledgement_of(acknowledged_at, acknowledged_by), "version": version}
-        (last_now,) = await shown.with_others(tx, [(incident_id, ends[1].model_copy(update=now))], at)
+        (last_now,) = await shown.with_others(tx, [(incident_id, ends[1].but(**now))], at)
         readable.append((last_now if first == last else ends[0], last_now, incident_id))
     return {"message": Message(channel, ts), "stories": tuple(readable)}
 

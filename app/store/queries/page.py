@@ -236,7 +236,7 @@ def readable(text: str) -> Notification | None:
         text: The notification as JSON.
     """
     try:
-        return Notification.model_validate_json(text)
+        return Notification.read(text)
     except ValidationError:  # written by another release
         return None
 

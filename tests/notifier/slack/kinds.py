@@ -166,7 +166,7 @@ DIGESTS: dict[str, tuple[Notification, ...]] = {
         crashed(), cpu(45, 91, severity="critical", limit="above 80"),
         cpu(80, 60, entity="b", title="B DB", **OVER),
     ),
-    "digest of all kinds": tuple(alert.model_copy(update={"entity": kind, "title": kind.capitalize()})
+    "digest of all kinds": tuple(alert.but(entity=kind, title=kind.capitalize())
                                  for kind, alert in ALERTS.items() if alert.step is not Step.NOTICE),
     "digest of 40": (
         *_entities(38), *(crashed(entity=str(one), title=f"App {one}", **OVER) for one in range(2))

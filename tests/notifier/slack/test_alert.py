@@ -160,7 +160,7 @@ class TestPayload:
         assert made["text"] == shown(made) == text
         assert [block["type"] for block in made["blocks"]] == ["section"]
         assert_valid(alert_message(Notification.notice("<" * 9_000, NOW), APP))
-        called = Notification.notice("x", NOW).model_copy(update={"mention": "<!here>"})
+        called = Notification.notice("x", NOW).but(mention="<!here>")
         assert alert_message(called, APP)["text"] == f"<!here> {NOTICE_MARK} x"
 
     @pytest.mark.parametrize("step", [Step.OPENED, Step.NOTICED])

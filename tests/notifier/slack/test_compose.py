@@ -190,8 +190,7 @@ class TestColor:
             assert_valid(colored(composed.message, composed.color))
         changed = {"step": Step.CHANGED, "worse": True, "opened_at": NOW - timedelta(days=2, hours=4)}
         stories = [
-            Story(one.notification, one.notification.model_copy(update={**changed, "late": True}))
-            for one in large
+            Story(one.notification, one.notification.but(**(changed | {"late": True}))) for one in large
         ]
         assert_valid(recompose(stories[:1], APP))
         assert_valid(recompose(stories, APP))

@@ -149,11 +149,7 @@ alerts = st.builds(
 notices = st.builds(Notification.notice, texts, st.just(NOW))
 waitings = st.lists(alerts | notices, min_size=1, max_size=12).flatmap(
     lambda some: st.sampled_from((1, 1, 10, 40)).map(
-        lambda times: [
-            one.model_copy(update={"entity": f"{one.entity}{number}"})
-            for number in range(times)
-            for one in some
-        ]
+        lambda times: [one.but(entity=f"{one.entity}{number}") for number in range(times) for one in some]
     )
 )
 ways = st.lists(st.sampled_from(ALL_KEYS), unique=True).map(tuple)
