@@ -106,6 +106,8 @@ def create_app(
                     open_links(settings, runtime.store.clock) as links,
                 ):
                     settle_memory()
+                    if other:  # before a change comes: the other process may take seconds to begin
+                        await runtime.rules.follow()
                     delivers = runtime.dispatcher if here else other
                     state = _request_state(settings, runtime, links, watch, delivers)
                     # With traces on, the framework itself is needed: it makes the request's span. By the

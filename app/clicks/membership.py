@@ -74,7 +74,7 @@ class Membership:
                 async with asyncio.timeout(MEMBERSHIP_SECONDS):
                     name = await self._people.group(group)
             except DeliveryFailed as failed:
-                if failed is NO_GROUP:
+                if failed.reason == NO_GROUP:
                     raise DeliveryFailed(f"there is no user group @{group} in Slack", failed.scope) from None
                 raise
             answer = await self._ask(GROUP_MEMBERS, usergroup=name)

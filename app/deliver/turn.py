@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
@@ -94,7 +94,10 @@ class Sender:
 
     def _now(self, claim: Claim) -> datetime:
         # By the clock as it was when the claim was made: it may have been set since.
-        return self._clock() - (self._store.clock.stepped - claim.stepped)
+        return self._clock() - self._step(claim)
+
+    def _step(self, claim: Claim) -> timedelta:
+        return self._store.clock.stepped - claim.stepped
 
     async def attempt(self, claim: Claim) -> Attempt | None:
         """Send what waits in a queue, as far as rules and silences still want it, and say what came of it.
@@ -129,7 +132,9 @@ class Sender:
                     every = load.with_withheld()
                     parcel = await self._ready(claim, every, notifier)
                     async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                        arrived = parcel and await notifier.find(parcel, claim.unsure_since)
+                        arrived = parcel and await notifier.find(
+                            parcel, claim.unsure_since + self._step(claim)
+                        )
                     if arrived:
                         return self._delivered(claim, every, arrived, started_at)
                 if not load.listed:

@@ -163,12 +163,18 @@ def gather(notifications: Sequence[Notification]) -> list[Line]:
     for positions in together.values():
         oldest_first: list[Notification] = []
         for notification in (notifications[position] for position in positions):
-            # What came late happened before. The others are in order: `at` may be when reconciling found one.
-            later = (place for place, other in enumerate(oldest_first) if other.at > notification.at)
-            place = next(later, None) if notification.late else None
+            # The others are in order: `at` may be when reconciling found one.
+            later = (place for place, other in enumerate(oldest_first) if _is_before(notification, other))
+            place = next(later, None)
             oldest_first.insert(len(oldest_first) if place is None else place, notification)
         lines.append(Line(tuple(positions), tuple(oldest_first)))
     return lines
+
+
+def _is_before(notification: Notification, other: Notification) -> bool:
+    """Tell whether it happened before one that came first: it is late, or closes what goes on as another."""
+    goes_on = notification.action == CLOSED and other.opened_at != notification.opened_at
+    return (notification.late or goes_on) and other.at > notification.at
 
 
 def grouped(lines: Iterable[Line], by: tuple[GroupBy, ...] = BY_RULE_AND_TRANSITION) -> list[LineGroup]:

@@ -181,7 +181,7 @@ class Intake:
             known_version = state.known.version if state.known else 0
             if reconciled is not None and known_version != reconciled.version:
                 return OVERTAKEN
-            return decide(matched, state, now, reconciled=reconciled is not None)
+            return decide(matched, state, now + state.step, reconciled=reconciled is not None)
 
         watched = matched.watched is not None
         return Incoming(
@@ -193,6 +193,7 @@ class Intake:
             watched=watched,
             report=report,
             kins=tuple(matched.kins.values()),
+            stepped=self.store.clock.known,
         )
 
     def _wake(self, accepted: Accepted, report: Report | None) -> None:

@@ -33,12 +33,14 @@ class EntityState:
         incidents: Its open incidents, and those that ended within `MEMORY` before the change.
         known: Its last known state, where that is kept.
         causes: What is open of other entities that may explain its incidents.
+        step: By how much the clock was set since the change arrived.
     """
 
     last_at: datetime | None = None
     incidents: tuple[Incident, ...] = ()
     known: LastKnown | None = None
     causes: Causes = field(default_factory=dict)
+    step: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     if not hit.matches and (incident is None or not resolves):
         same = incident and tied(incident, incident, hit.kin, state.causes, state.known, now)
         return _retied(hit, incident, same, state, "")
-    step, after = advance(incident, candidate=_candidate(hit, change, mine), resolves=resolves)
+    step, after = advance(incident, candidate=_candidate(hit, change, mine, now), resolves=resolves)
     if after is None:
         if rule.wait:  # it ends as it begins: there is nothing that could last
             return Decision(f"rule {rule.name!r}: it did not last")
@@ -185,7 +187,7 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
     return Decision(reason, alerts, (moved,), decision.cancel)
 
 
-def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> Incident:
+def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident], now: datetime) -> Incident:
     """Make the incident that a change would open: a new one, or one that ended lately, again."""
     rule = hit.rule
     # At least as long as the flap window: flapping is counted within one incident.
@@ -203,7 +205,7 @@ def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident]) -> In
         state=hit.state,
         opened_at=change.at,
         changed_at=change.at,
-        due_at=change.at + rule.wait if rule.wait else None,
+        due_at=min(change.at, now) + rule.wait if rule.wait else None,  # our clock may be hours behind Port's
         severity=rule.severity_of(change, hit.state),
         moves=again.moves if again else (),
         flapping=again is not None and again.flapping,
@@ -282,7 +284,7 @@ def _flaps(
     facts: dict[str, Any] = {"moves": len(after.moves), "window": rule.flap.within}
     facts["unacknowledged"] = moved.get("unacknowledged", "")
     # From now, not from the change: more changes that were delayed like it may follow at any moment.
-    settled_at = max(matched.change.at, now) + rule.flap.within
+    settled_at = now + rule.flap.within
     alerts = () if began else make_alerts(hit, matched, Step.FLAPPING, after, **facts)
     alerts += make_alerts(hit, matched, Step.SETTLED, after, due_at=settled_at, **facts)
     if rule.again_after and after.resolved_at is None and after.acknowledged is None:

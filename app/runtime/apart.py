@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 """What a terminal or a service manager sends to the dispatcher's process too: this one passes it on."""
 WAKE_PAUSE_SECONDS = 0.005  # at a thousand changes a second each would wake it
 NUMBERS_SECONDS = 2.0
+RELOAD_SECONDS = 10.0
 SILENT_SECONDS = 5.0  # it says each second how it is
 STEADY_SECONDS = 60.0  # who has run for so long has not ended at its start
 LONGEST_PAUSE_SECONDS = 30.0
@@ -44,11 +46,18 @@ class Apart:
     Args:
         watch: Counts how often it ended.
         pause_seconds: How long to wait before it is started again; twice as long each time.
+        hung_seconds: How long it may say nothing, and eight times as long at its start, before it is killed.
     """
 
-    def __init__(self, watch: Watch = NOBODY, pause_seconds: float = 0.5) -> None:
+    def __init__(
+        self,
+        watch: Watch = NOBODY,
+        pause_seconds: float = 0.5,
+        hung_seconds: float = STALE_AFTER.total_seconds(),
+    ) -> None:
         self._watch = watch
         self._pause_seconds = pause_seconds
+        self._hung_seconds = hung_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._ending = asyncio.Event()
@@ -56,7 +65,7 @@ class Apart:
         self._well_at = time.monotonic()
         self._queues: set[str] = set()
         self._anywhere = self._told = False
-        self._answered = asyncio.Event()
+        self._asked: dict[str, list[asyncio.Future[Any]]] = {}
         self._numbers: dict[Key, float] = {}
         self._of_ended: dict[Key, float] = {}
 
@@ -74,7 +83,7 @@ class Apart:
         finally:
             self._ending.set()
             self._end()
-            await asyncio.wait([keeping], timeout=STOP_SECONDS + 1)
+            await asyncio.wait([keeping], timeout=STOP_SECONDS + 0.5)
             if not keeping.done() and self._process is not None:
                 self._process.kill()
             await keeping
@@ -87,11 +96,14 @@ class Apart:
             self._tell()
 
     def reloading(self, reload: Reload) -> Reload:
-        """Make a reload of the rules that is one in the dispatcher's process too."""
+        """Make a reload of the rules that is one in the dispatcher's process too.
 
-        def both() -> Coroutine[None, None, bool]:
-            self._say("reload")
-            return reload()
+        That one's comes first: it must know a destination before an alert for it is stored.
+        """
+
+        async def both() -> bool:
+            settled = await self._ask("reload", RELOAD_SECONDS)
+            return await reload() and settled is not False
 
         return both
 
@@ -106,11 +118,7 @@ class Apart:
 
     async def numbers(self) -> dict[Key, float]:
         """Ask the process for its numbers; those of processes that have ended stay in them."""
-        if self._writer is not None:
-            self._answered.clear()
-            self._say("numbers")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._answered.wait(), NUMBERS_SECONDS)
+        await self._ask("numbers", NUMBERS_SECONDS)
         keys = self._numbers.keys() | self._of_ended.keys()
         return {key: self._numbers.get(key, 0) + self._of_ended.get(key, 0) for key in keys}
 
@@ -143,6 +151,7 @@ class Apart:
         Raises:
             OSError: It cannot be started.
         """
+        hung = ""
         ours, theirs = socket.socketpair()
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
         try:
@@ -151,26 +160,38 @@ class Apart:
             log.info("dispatcher_started", pid=process.pid)
             if self._ending.is_set():
                 self._end()
+            patience = self._hung_seconds * 8
             try:
-                while line := await reader.readline():
+                while line := await _next_line(reader, patience):
                     self._take(*orjson.loads(line))
+                    patience = self._hung_seconds
+            except TimeoutError:  # it may hold the store's lock, and nothing could be stored
+                hung = f"it said nothing for {patience:.0f} s, and was killed"
+                process.kill()
             except (OSError, ValueError):  # its last line may be cut off
                 process.kill()
         finally:
             self._writer.close()
             self._writer = None
+            for asked in chain.from_iterable(self._asked.values()):
+                asked.cancel()
+            self._asked.clear()
         for key, number in self._numbers.items():
             if key[0] not in ADDED_GAUGES:
                 self._of_ended[key] = self._of_ended.get(key, 0) + number
         self._numbers = {}
-        self._answered.set()
         status = await asyncio.to_thread(process.wait)
+        if hung:
+            return hung
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
     def _take(self, what: str, about: Any) -> None:
         if what == "numbers":
             self._numbers = by_key(about)
-            self._answered.set()
+        if what != "how":
+            asked = self._asked[what].pop(0)
+            if not asked.done():
+                asked.set_result(about)
             return
         self._trouble = about  # why its loop is stale
         if about is None:
@@ -185,10 +206,22 @@ class Apart:
         self._anywhere, self._told = False, True
         asyncio.get_running_loop().call_later(WAKE_PAUSE_SECONDS, self._tell)
 
-    def _say(self, what: str, about: Any = None) -> None:
+    async def _ask(self, what: str, seconds: float) -> Any:
+        """Say something that is answered, and give the answer; None: there is none in time."""
+        if not self._say(what):
+            return None
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._asked.setdefault(what, []).append(answer)  # answers come in the order of the questions
+        await asyncio.wait([answer], timeout=seconds)
+        return answer.result() if answer.done() and not answer.cancelled() else None
+
+    def _say(self, what: str, about: Any = None) -> bool:
         # Of one that is frozen what waits must not grow; one that starts looks everywhere by itself.
-        if self._writer and self._writer.transport.get_write_buffer_size() < MAX_UNREAD_BYTES:
-            self._writer.write(orjson.dumps([what, about]) + b"\n")
+        writer = None if self._ending.is_set() else self._writer
+        if writer is None or writer.transport.get_write_buffer_size() >= MAX_UNREAD_BYTES:
+            return False
+        writer.write(orjson.dumps([what, about]) + b"\n")
+        return True
 
     def _end(self) -> None:
         if self._trouble == STARTING and self._process is not None:  # it would begin first
@@ -196,6 +229,18 @@ class Apart:
         elif self._writer is not None:
             with suppress(OSError):
                 self._writer.write_eof()
+
+
+async def _next_line(reader: asyncio.StreamReader, patience: float) -> bytes:
+    """Read a line; empty: there is none any more.
+
+    Raises:
+        TimeoutError: None has come for so many seconds.
+    """
+    with suppress(TimeoutError):
+        return await asyncio.wait_for(reader.readline(), patience * 2 / 3)
+    # Once more: both may have been frozen, as by `docker pause`.
+    return await asyncio.wait_for(reader.readline(), patience / 3)
 
 
 def _start(end: socket.socket) -> subprocess.Popen[bytes]:

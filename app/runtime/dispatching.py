@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 import orjson
@@ -14,9 +15,10 @@ import uvloop
 from app.deliver.dispatcher import POLL_SECONDS, Dispatcher
 from app.errors import ListenerError
 from app.observe import otel
+from app.observe.logs import configure_logging
 from app.observe.metrics import Metrics
 from app.observe.tracing import OFF
-from app.runtime.apart import SIGNALS
+from app.runtime.apart import SIGNALS, STARTING
 from app.runtime.listener import open_runtime
 from app.runtime.process import settle_memory, start_up
 from app.settings import Settings
@@ -41,6 +43,8 @@ def main(end: socket.socket) -> None:
     try:
         uvloop.run(_deliver(start_up(), end))
     except ListenerError as error:
+        if not structlog.is_configured():
+            configure_logging("INFO", "auto")
         log.error("dispatcher_refused", reason=str(error))
         raise SystemExit(1) from None
 
@@ -50,20 +54,24 @@ async def _deliver(settings: Settings, end: socket.socket) -> None:
     provider = otel.make_provider(os.environ)
     tracer = provider.get_tracer("app") if provider else OFF
     reader, writer = await asyncio.open_connection(sock=end)
+    running: list[Dispatcher] = []
+    saying = asyncio.create_task(_say_how_it_is(writer, running))
+    opening = open_runtime(settings, receive=False, follow_file=False, watch=watch, tracer=tracer)
     try:
-        async with open_runtime(settings, receive=False, watch=watch, tracer=tracer) as runtime:
+        async with opening as runtime:
             settle_memory()
-            saying = asyncio.create_task(_say_how_it_is(writer, runtime.dispatcher))
+            running.append(runtime.dispatcher)
             while line := await _next(reader):
                 what, about = orjson.loads(line)
                 if what == "wake":
                     runtime.dispatcher.wake(about)
                 elif what == "reload":
-                    await runtime.rules.reload()
+                    answer = await runtime.rules.reload()
+                    writer.write(orjson.dumps([what, answer]) + b"\n")
                 elif what == "numbers":
                     writer.write(orjson.dumps([what, watch.numbers()]) + b"\n")
-            saying.cancel()
     finally:
+        saying.cancel()
         await otel.close(provider)
 
 
@@ -75,10 +83,11 @@ async def _next(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-async def _say_how_it_is(writer: asyncio.StreamWriter, dispatcher: Dispatcher) -> None:
+async def _say_how_it_is(writer: asyncio.StreamWriter, running: Sequence[Dispatcher]) -> None:
     while True:
-        writer.write(orjson.dumps(["how", dispatcher.stale()]) + b"\n")
-        await asyncio.sleep(POLL_SECONDS if dispatcher.last_turn else POLL_SECONDS / 20)
+        how = running[0].stale() if running else STARTING
+        writer.write(orjson.dumps(["how", how]) + b"\n")
+        await asyncio.sleep(POLL_SECONDS if how is None else POLL_SECONDS / 20)
 
 
 if __name__ == "__main__":

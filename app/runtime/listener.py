@@ -100,6 +100,7 @@ async def open_runtime(
     dispatch: bool = True,
     apart: "Apart | None" = None,
     reconcile: bool = False,
+    follow_file: bool = True,
     watch: Watch = NOBODY,
     tracer: Tracer = OFF,
     machine: Machine = Machine(),
@@ -112,6 +113,7 @@ async def open_runtime(
         dispatch: Whether to deliver; if not, another process does.
         apart: That other process, if this one has started it.
         reconcile: Whether to reconcile with Port at intervals, where that is configured.
+        follow_file: Whether to read the rules file again when it has changed; if not, the caller does.
         watch: Counts what happens.
         tracer: Makes spans of it.
         machine: What it takes from the machine it runs on.
@@ -141,8 +143,8 @@ async def open_runtime(
         watch.rules_taken(list(runtime.intake.book.rules.by_name), runtime.sender.notifiers)
         # Closed before Port's client and jq, which notifiers use.
         stack.push_async_callback(runtime.rules.close)
-        reload = runtime.rules.reload
-        stack.enter_context(reload_on_sighup(apart.reloading(reload) if apart else reload))
+        reload = apart.reloading(runtime.rules.reload) if apart else runtime.rules.reload
+        stack.enter_context(reload_on_sighup(reload))
         if runtime.clicks is not None:
             stack.push_async_callback(runtime.clicks.close)
         loops: list[Loop] = []
@@ -161,8 +163,8 @@ async def open_runtime(
             loops.append(_follow_clock(store))
         if reconcile:
             loops += _reconcile_loop(settings, runtime, stack, machine)
-        if settings.rules_file is not None:
-            loops.append(reload_on_change(settings.rules_file.absolute(), runtime.rules.reload))
+        if follow_file and settings.rules_file is not None:
+            loops.append(reload_on_change(settings.rules_file.absolute(), reload))
         await stack.enter_async_context(_running(loops, runtime.dispatcher))
         yield runtime
 

@@ -177,9 +177,9 @@ async def _unacknowledge(tx: Transaction, action: Action, incident: Incident, no
     if incident.acknowledged is None:
         return ActionResult("already", f"{_about(incident)} is not acknowledged by anybody.")
     await _put(tx, incident, None)
-    await tx.execute(
+    cancelled = await tx.fetch(
         "UPDATE deliveries SET state = 'cancelled', ended_at = $2 WHERE incident_id = $1"
-        f" AND {tx.waits} AND step = 'acknowledged' AND due_at > $2",
+        f" AND {tx.waits} AND step = 'acknowledged' AND due_at > $2 RETURNING id",
         incident.id,
         to_micros(now),
     )
@@ -192,6 +192,7 @@ async def _unacknowledge(tx: Transaction, action: Action, incident: Incident, no
         incident.id,
         to_micros(since),
     )
+    await reports.announce(tx, [number for (number,) in cancelled], to_micros(now))
     return ActionResult("done", f"{_about(incident)} is not acknowledged any more, by {_by(action)}.")
 
 

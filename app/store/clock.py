@@ -40,10 +40,12 @@ MOVES = (
         f" CASE WHEN escalates_from < {UNTIL_RELEASED} THEN escalates_from + $1 ELSE escalates_from END"
         " WHERE resolved_at IS NULL AND (due_at IS NOT NULL OR escalates_from IS NOT NULL)"
     ),
+    "UPDATE incident_ties SET counts_from = counts_from + $1 WHERE counts_from > 0",
     (
         "UPDATE queues SET next_at = next_at + $1, lease_until = lease_until + $1,"
         " unsure_since = unsure_since + $1"
     ),
+    "UPDATE rates SET next_at = next_at + $1",
     (
         "UPDATE deliveries SET waiting_since = waiting_since + $1,"
         " due_at = CASE WHEN due_at > 0 THEN due_at + $1 ELSE 0 END"
@@ -162,6 +164,11 @@ class StoreClock:
         return self._state.stepped * MICRO
 
     @property
+    def known(self) -> int | None:
+        """The same in microseconds; None: this process does not follow it."""
+        return self._state.stepped if self._following else None
+
+    @property
     def warning(self) -> str | None:
         """Say that the clock was set in the last hour, for people; None: it was not."""
         if self._set is None or self._uptime() - self._set[0] > WARNED_FOR:
@@ -240,6 +247,12 @@ class StoreClock:
         if moved:
             self._set = self._uptime(), moved
         return moved
+
+
+async def moved_since(tx: Transaction, known: int | None) -> timedelta:
+    """Give by how much what waits was moved since a process knew the sum; no time if that did not follow."""
+    stepped = None if known is None else await tx.fetch_value("SELECT stepped FROM clock")
+    return ((stepped or 0) - (known or 0)) * MICRO
 
 
 def by(step: timedelta) -> str:

@@ -182,6 +182,8 @@ def _due_anew(incident: Incident, rules: RuleSet, now: datetime) -> datetime | N
     wait = hold(rules.by_name[incident.rule], incident.severity)
     if incident.due_at is None or incident.due_at <= now or incident.quiet or rules.by_name[incident.rule].of:
         return incident.due_at  # a group's is a matter of its members
+    if wait and incident.opened_at > now:  # our clock is behind Port's
+        return min(incident.due_at, now + wait)
     return max(now, incident.opened_at + wait) if wait else now
 
 

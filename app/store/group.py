@@ -149,10 +149,9 @@ class Group:
         causes: Causes = {}
         if self.family is not None and incoming.kins:
             causes = self.family.causes(incoming.kins, known, incidents)
-        former = former_of(change)
+        former, state = former_of(change), EntityState(last_at, remembered, known, causes, incoming.step)
         if former is not None and former != entity:
-            return self._renamed(entity, former, incoming, EntityState(last_at, remembered, known, causes))
-        state = EntityState(last_at, remembered, known, causes)
+            return self._renamed(entity, former, incoming, state)
         return self._take_in(entity, incoming, incoming.decide(state))
 
     def _renamed(

@@ -36,7 +36,8 @@ async def absent(tx: Transaction, tokens: Iterable[str], now: datetime) -> set[s
 async def end_of_the_dead(tx: Transaction, *, token: str, now: datetime, lease: timedelta) -> None:
     """End the leases of queues that dead processes hold.
 
-    What such a process was sending may have arrived, so that its queue waits before it sends again.
+    What such a process was sending may have arrived, or arrive yet, so that its queue waits before it sends
+    again, or looks for it.
 
     Args:
         tx: The transaction.
@@ -62,7 +63,8 @@ async def end_of_the_dead(tx: Transaction, *, token: str, now: datetime, lease: 
             "  next_at = CASE WHEN next_at > $1 THEN next_at ELSE $1 END,"
             "  unsure_since = CASE WHEN unsure_since < $2 THEN unsure_since ELSE $2 END"
             " WHERE name = $3 AND holder = $4",
-            claimed_at + unsure_delay(failures),
+            # It may have sent right before it died: what is looked for at once may be there a moment later.
+            max(claimed_at + unsure_delay(failures), at + UNSURE_DELAY // MICRO),
             claimed_at,
             name,
             holder,
@@ -100,15 +102,14 @@ async def give_back(tx: Transaction, claim: Claim, *, unsure: bool = False) -> b
     return bool(ours)
 
 
-async def rest(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedelta) -> bool:
+async def rest(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
     """Give a lease back, and let the queue rest as an attempt says; False if it was lost before."""
-    # Another process may have seen just now that the clock was set, and moved all rests but this one.
     ours = await tx.fetch_value(
-        "UPDATE queues SET next_at = $1 + (SELECT stepped FROM clock) - $8,"
+        "UPDATE queues SET next_at = $1,"
         "  failures = $2, on_hold = $3,"
         "  unsure_since = CASE WHEN CAST($4 AS bigint) IS NULL THEN NULL ELSE coalesce(unsure_since, $4) END,"
         "  sent_together = CASE WHEN CAST($4 AS bigint) IS NULL THEN NULL ELSE sent_together END,"
-        "  unsure_sends = $9,"
+        "  unsure_sends = $8,"
         "  delivered_at = coalesce($5, delivered_at), holder = NULL, lease_until = 0"
         " WHERE name = $6 AND holder = $7 RETURNING true",
         to_micros(attempt.next_at),
@@ -118,7 +119,6 @@ async def rest(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedel
         to_micros(attempt.ended_at) if attempt.outcome is Outcome.DELIVERED else None,
         claim.queue,
         claim.token,
-        stepped // MICRO,
         attempt.unsure_sends,
     )
     return bool(ours)

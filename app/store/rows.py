@@ -15,7 +15,7 @@ from app.model.incident import Acknowledgement, Person, Route
 from app.model.notification import NOTIFICATION, Message, Notification
 from app.model.report import Report
 from app.model.silence import Silence, silence_of
-from app.model.times import Micros, from_micros, to_micros
+from app.model.times import MICRO, Micros, from_micros, to_micros
 from app.rules.decide import Decision, EntityState
 from app.rules.kin.ties import Kin
 
@@ -35,6 +35,9 @@ class Incoming:
         watched: The entity's last known state is kept, and `decide` is given it.
         report: What its run in Port waits for, if it waits for a report.
         kins: What incidents of the entity have to do with those of others.
+        stepped: By how much the clock that gave `received_at` was set so far, in microseconds; None: it does
+            not follow the store's.
+        step: By how much it was set since, as the transaction has found.
     """
 
     change: CatalogChange
@@ -45,6 +48,15 @@ class Incoming:
     watched: bool = False
     report: Report | None = None
     kins: tuple[Kin, ...] = ()
+    stepped: int | None = None
+    step: timedelta = timedelta(0)
+
+    def at(self, stepped: int) -> "Incoming":
+        """Give the same by a clock that was set by so many microseconds in all."""
+        if self.stepped is None or stepped == self.stepped:
+            return self
+        step = (stepped - self.stepped) * MICRO
+        return replace(self, received_at=self.received_at + step, stepped=stepped, step=step)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,18 @@ What receives and delivers has a method here. Everything else is an operation of
 
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
 
 from app.model.incident import Route
+from app.model.silence import Silence
 from app.model.times import MICRO, to_micros
 from app.store import leases, queries
-from app.store.clock import ClockState, StoreClock, by
+from app.store.actions import Action
+from app.store.clock import ClockState, StoreClock, by, moved_since
 from app.store.rows import Accepted, Attempt, Claim, Incoming, Waiting
 from app.store.transaction import Database, Transaction
 
@@ -53,8 +56,22 @@ class Store:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        """Run an operation with these arguments as a transaction, which is on disk when this returns."""
-        return await self._database.write(lambda tx: operation(tx, *args, **kwargs))
+        """Run an operation with these arguments as a transaction, which is on disk when this returns.
+
+        Times among the arguments are by `clock`: if that was set since, they are moved like what waits.
+        """
+        known, begun = self.clock.known, self.clock()
+
+        async def run(tx: Transaction) -> _T:
+            step = await moved_since(tx, known)
+            given = [_moved(value, step, begun) for value in args]
+            named = {name: _moved(value, step, begun) for name, value in kwargs.items()}
+            return await operation(tx, *given, **named)
+
+        times = (datetime, Silence, Action)
+        if known is None or not any(isinstance(value, times) for value in (*args, *kwargs.values())):
+            return await self._database.write(lambda tx: operation(tx, *args, **kwargs))
+        return await self._database.write(run)
 
     async def follow_clock(self) -> None:
         """Find out whether the clock was set, and if so, move what waits."""
@@ -169,8 +186,7 @@ class Store:
 
     async def record(self, claim: Claim, attempt: Attempt) -> bool:
         """Write what an attempt came to, see `app.store.queries.queues.record`; False: the lease was lost."""
-        stepped = self.clock.stepped
-        return await self.write(queries.queues.record, claim, attempt.moved(stepped - claim.stepped), stepped)
+        return await self.write(queries.queues.record, claim, attempt)
 
     async def give_back(self, claim: Claim, *, unsure: bool = False) -> None:
         """Give a lease back without an attempt; `unsure`: something may have been sent all the same."""
@@ -215,3 +231,16 @@ class Store:
     async def close(self) -> None:
         """Finish what is queued, and close."""
         await self._database.close()
+
+
+def _moved(value: Any, step: timedelta, now: datetime) -> Any:
+    """Give an argument of a write by a clock that was set by `step` since; what is to begin later stays."""
+    if not step:
+        return value
+    if isinstance(value, datetime):
+        return value + step
+    if isinstance(value, Silence) and value.starts_at <= now:
+        return replace(value, starts_at=value.starts_at + step, ends_at=value.ends_at + step)
+    if isinstance(value, Action) and value.until:
+        return replace(value, until=value.until + step)
+    return value

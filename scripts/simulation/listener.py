@@ -64,6 +64,7 @@ class Listener:
         while True:
             self._starts += 1
             self.process = Process(f"{self.name}.{self._starts}")
+            self.world.processes.append(self.process)
             self.process.at_death.append(self._died)
             self._ended.clear()
             self._stop = asyncio.Event()

@@ -65,11 +65,13 @@ class NetworkLoop(VirtualLoop):
 
     Attributes:
         hosts: The hosts that there are, with what serves each.
+        refused: When a connection to which host was refused; seconds of the loop.
     """
 
     def __init__(self, chance: Chance) -> None:
         super().__init__(chance.stream("choice"))
         self.hosts: dict[str, Serve] = {}
+        self.refused: list[tuple[float, str]] = []
         self.chance = chance
         self._peers: dict[int, tuple[str, float]] = {}
 
@@ -85,9 +87,7 @@ class NetworkLoop(VirtualLoop):
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connect, or not."""
         begun_at = self.time()
-        await asyncio.sleep(self._latency())
-        if self.chance.strikes("no_connection"):
-            raise ConnectionRefusedError(111, "Connection refused")
+        await self._connect(address[0])
         self._peers[id(sock)] = address[0], begun_at
 
     async def create_connection(
@@ -100,14 +100,20 @@ class NetworkLoop(VirtualLoop):
             host, begun_at = self._peers.pop(id(sock))
             sock.close()
         else:
-            await asyncio.sleep(self._latency())
-            if self.chance.strikes("no_connection"):
-                raise ConnectionRefusedError(111, "Connection refused")
+            await self._connect(host)
         protocol = protocol_factory()
-        name = sorted(self.hosts)[int(host.rpartition(".")[2]) - 1]
-        transport = _Transport(self, protocol, name, begun_at)
+        transport = _Transport(self, protocol, self._name(host), begun_at)
         protocol.connection_made(transport)
         return transport, protocol
+
+    async def _connect(self, address: str) -> None:
+        await asyncio.sleep(self._latency())
+        if self.chance.strikes("no_connection"):
+            self.refused.append((self.time(), self._name(address)))
+            raise ConnectionRefusedError(111, "Connection refused")
+
+    def _name(self, address: str) -> str:
+        return sorted(self.hosts)[int(address.rpartition(".")[2]) - 1]
 
     def _latency(self) -> float:
         return self.chance.between("latency", *LATENCY_SECONDS)

@@ -117,6 +117,7 @@ class World:
     Attributes:
         kinds: What there is in it.
         listeners: The processes of the listener, each of which is started again when it has ended.
+        processes: All that have run.
         changes: All changes, by their value.
         told: What each place heard, in order.
         listings: What Port answered when it was asked for all entities: the time, and each entity's value.
@@ -141,6 +142,7 @@ class World:
     chance: Chance
     kinds: "list[Kind]" = field(default_factory=list)
     listeners: "list[Listener]" = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
     changes: dict[float, Change] = field(default_factory=dict)
     told: list[Told] = field(default_factory=list)
     listings: list[tuple[float, dict[str, float]]] = field(default_factory=list)

@@ -14,9 +14,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.cli import main
+from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
+from app.main import create_app
 from app.observe.together import Together, by_key, numbers_of
+from app.runtime.apart import Apart
 from app.runtime.dispatching import NICENESS
+from app.settings import Settings
+from app.store.opening import open_store, prepare_store
 from tests.acceptance.process import APP, Listener, listening, post_change
 from tests.waiting import until
 
@@ -126,6 +131,57 @@ def test_numbers_of_two_processes() -> None:
         ("rules_refused",): 1,
         ("process_open_fds",): 2,
     }
+
+
+async def test_one_that_hangs() -> None:
+    """It may hold the store's lock: it is killed, and started again."""
+    apart = Apart(pause_seconds=0.01, hung_seconds=0.02)
+    async with apart.running():
+        await until(lambda: apart.pid is not None)
+        first = psutil.Process(apart.pid)
+        first.suspend()
+        await until(lambda: apart.pid != first.pid)
+        assert "said nothing" in str(apart.warnings())
+    assert not first.is_running()
+
+
+async def test_what_is_open_follows_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a change comes: the process that delivers may take seconds to begin."""
+    database = f"sqlite:///{tmp_path}/listener.db"
+    monkeypatch.setenv("DATABASE_URL", f"{database}.other")
+    settings = Settings(_env_file=None, accept_unsigned=True, database_url=database)
+    prepare_store(database)
+    async with serving(create_app(settings, apart=True)), open_store(database) as store:
+        assert await store.read(lambda tx: tx.fetch_value("SELECT count(*) FROM addresses"))
+
+
+async def test_which_rules_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """If it refuses them, the log says why; a reload is its first, so that it knows each destination."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("version: 2")
+    monkeypatch.setenv("RULES_FILE", str(rules))
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/listener.db")
+    monkeypatch.setenv("ACCEPT_UNSIGNED", "true")
+    errors, order = "", []
+
+    def logged(event: str) -> bool:
+        nonlocal errors
+        errors += capfd.readouterr().err
+        return f'"event":"{event}"' in errors
+
+    async def reload() -> bool:
+        order.append(logged("rules_loaded"))
+        return True
+
+    apart = Apart(pause_seconds=0.01)
+    async with apart.running():
+        await until(lambda: logged("dispatcher_refused"))
+        rules.write_text("version: 1")
+        await until(lambda: not apart.warnings())
+        assert await apart.reloading(reload)()
+    assert order == [True]
 
 
 def test_either(capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,6 +193,21 @@ async def test_after_a_kill_it_is_repeated_alike(rig: ChannelRig) -> None:
     assert jobs.sent == [["one", "two"]] * 2
 
 
+async def test_a_repeat_that_is_not_in_reach(rig: ChannelRig) -> None:
+    """Its receiver takes one alert at a time since a reload, and another comes first: that one is sent."""
+    jobs = Jobs()
+    jobs.batch_limit, jobs.repeats_alike = 1, False
+    rig.sender.replace({"default": jobs})
+    await rig.add("one", "two")
+    facts: dict[str, Any] = {"limit": 1, "batch_limits": {"default": 1}, "lease_until": NOW + LEASE}
+    (claim,) = await rig.store.claim(token="a", now=NOW, **facts)
+    behind = frozenset({claim.deliveries[0].id + 1})
+    attempt = await rig.sender.attempt(replace(claim, unsure_since=NOW, sent_together=behind))
+    assert attempt is not None
+    assert attempt.outcome is Outcome.DELIVERED
+    assert jobs.sent == [["one"]]
+
+
 async def test_a_fault_of_one_costs_no_other(rig: ChannelRig) -> None:
     """When many together cannot even be written down, the one at fault is dead, and all others are told."""
     rig.channel.cannot = "poisoned"

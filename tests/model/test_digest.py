@@ -98,6 +98,14 @@ class TestLines:
         assert line.positions == (0, 1, 2)
         assert line.chains[0].values == ("Restarting", "Healthy", "Degraded", "Crashed")
 
+    def test_what_goes_on_under_another_name_is_not_over(self) -> None:
+        """A late rename closes one of two incidents; a digest of both says how the other is (seed 78)."""
+        other, opened_at = told("a", at=NOW + SECOND, opened_at=NOW + SECOND), NOW - SECOND
+        closed = told("a", opened_at=opened_at).closing("its entity has another name", NOW)
+        assert only(told("a", opened_at=opened_at), other, closed).last is other
+        by_hand = other.closing("by hand", NOW)  # by a clock that is behind Port's
+        assert only(other, by_hand).last is by_hand
+
     def test_each_property_has_its_own_chain(self) -> None:
         """A rule may be about several properties: their values are not mixed."""
         memory = ValueChange(name="memory", before=1.0, after=2)

@@ -3,12 +3,14 @@
 import asyncio
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import pytest
 
 from app.model.delivery import Outcome
-from app.model.incident import EVERY_STEP, Person, Step
+from app.model.incident import EVERY_STEP, Person, Route, Step
 from app.model.notification import Message
+from app.model.report import RUNS
 from app.model.silence import Silence, silence_of
 from app.model.times import to_micros
 from app.notifier.words import words_of
@@ -17,16 +19,18 @@ from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
 from app.store.actions import Action, ActionResult, Verb, act
 from app.store.follow import follow, follow_escalations
-from app.store.rows import Aside, Incoming
+from app.store.queries.accept import told_json
+from app.store.rows import Aside, Claim, Incoming
 from app.store.store import Store
 from app.store.transaction import Transaction
-from tests.store.helpers import attempt, claim, claims, delivered
+from tests.store.helpers import LEASE, attempt, claim, claims, delivered, reported
 from tests.store.lives import at, open_ones, ruled, tell, went
 
 ANA, BEN = Person("ana", "slack", "U1"), Person("ben", "page")
 REMINDING = ruled(again_after="60s", severity={"Degraded": "warning", "Crashed": "critical"})
 BROKEN = ("Healthy", "Degraded")
 CHOSEN = "UPDATE deliveries SET destination = $1, queue = $2 WHERE step = 'escalated' AND repeat_after = $3"
+TOLD = "UPDATE incidents SET told = $1 WHERE id = $2"
 BAD = {"property": "healthStatus", "to": {"not": "Healthy"}}
 POSTED = Message("C0123456789", "1780000000.000100")
 
@@ -99,6 +103,25 @@ async def test_a_channel_that_cannot_be_updated(store: Store, taken_back: int | 
     if taken_back == 99:
         await do(store, "unacknowledge", taken_back)
         assert await tell(store, 158) == []
+
+
+async def test_a_slip_keeps_no_run_waiting(store: Store) -> None:
+    """A run whose change's last alert would have said so is told all the same, now that it is cancelled."""
+
+    async def claimed(second: int) -> dict[str, Claim]:
+        now = at(second)
+        facts: dict[str, Any] = {"limit": 9, "batch_limits": {"default": 9, RUNS: 9}}
+        found = await store.claim(token="a", now=now, lease_until=now + LEASE, **facts)
+        return {one.destination: one for one in found}
+
+    await store.accept([reported(opens(steps=EVERY_STEP))])
+    both = await claimed(1)
+    await do(store, "acknowledge", 5)
+    for claim_ in both.values():
+        await store.record(claim_, delivered(second=6))
+    assert await claimed(8) == {}
+    await do(store, "unacknowledge", 9)
+    assert [*await claimed(9)] == [RUNS]
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -215,6 +238,28 @@ async def test_silenced_until_it_is_over(store: Store) -> None:
     await store.accept([went("Degraded", "Healthy", 70, rules=REMINDING, old="a[1]", new="a[1]")])
     assert [step for _, step, _ in await tell(store, 71)] == [Step.OPENED, Step.REMINDED, Step.RESOLVED]
     assert await store.read(queries.silences.silences, active_at=at(72)) == []
+
+
+@pytest.mark.parametrize("verbs", [("acknowledge", "unacknowledge"), ("close",)])
+async def test_what_is_said_of_a_place_is_not_said_to_another(store: Store, verbs: tuple[Verb, ...]) -> None:
+    """Why the last alert went elsewhere, and that no hours kept it back, are a matter of its place."""
+    await store.accept([opens(steps=EVERY_STEP)])
+    (incident,) = await open_ones(store)
+    places = (replace(incident.told[0], at_any_time=True), Route("ops", "ops", EVERY_STEP))
+
+    async def led_there(tx: Transaction) -> None:
+        await tx.execute(TOLD, told_json(places), incident.id)
+        await queries.deliveries.rewrite(
+            tx, [incident.id], lambda _, said: said.but(instead="for payments", at_any_time=True)
+        )
+
+    await store.write(led_there)
+    await tell(store, 1)
+    for second, verb in enumerate(verbs, 2):
+        await do(store, verb, second)
+    rows = (await store.read(queries.page.deliveries, state=None, limit=9)).rows
+    assert {(row.queue, row.notification.at_any_time) for row in rows} == {("default", True), ("ops", False)}
+    assert {row.notification.instead for row in rows if row.queue == "ops"} == {""}
 
 
 async def test_what_was_done_is_forgotten_in_time(store: Store) -> None:

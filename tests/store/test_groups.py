@@ -10,7 +10,7 @@ from app.rules.rule import Rule
 from app.store import queries
 from app.store.opening import open_store
 from tests.conftest import DATABASES
-from tests.store.family import SERVICE, Catalog
+from tests.store.family import CLUSTER, SERVICE, Catalog
 
 DOMAINS = ["pay", "ship", "search"]
 SERVICES = [f"s{number}" for number in range(10)]
@@ -93,6 +93,31 @@ async def test_members_that_are_quiet(database: str) -> None:
         told = [(entity, step) for _, entity, step, _ in catalog.heard["owners"]]
         assert sorted(told[2:]) == [("s0", "resolved"), ("s1", "resolved")]
         assert [step for _, _, step, _ in catalog.heard["platform"]] == ["opened", "resolved"]
+
+
+@DATABASES
+@pytest.mark.parametrize("for_", [0, 1])
+async def test_who_waits_for_a_group_is_no_member(database: str, for_: int) -> None:
+    """What is quiet while a group's incident is open does not count in it, and does not keep it open."""
+    quiet_while = {"relation": "domain", "rule": "domain-degraded"}
+    below = Rule.model_validate(CLUSTER | {"quiet_while": quiet_while})
+    all_rules = [*rules(for_, at_least=2, until=0), below]
+    async with Catalog(database, all_rules, BLUEPRINTS | {"c1": "cluster"}) as catalog:
+        for name in ("s0", "s1", "c1"):
+            catalog.relations[name] = {"domain": "pay"}
+        await catalog.change("s0", "Degraded")
+        await catalog.change("c1", "Down")
+        await catalog.change("s0", "Crashed")
+        await catalog.go_to(5)
+        assert [entity for _, entity, _, _ in catalog.heard["platform"]] == ["c1"]
+        await catalog.change("s1", "Degraded")
+        await catalog.go_to(10)
+        rows = await catalog.store.read(queries.incidents.worst, 10)
+        names = [row.incident.id for row in rows if row.incident.rule == "service-health"]
+        await catalog.store.write(queries.incidents.close, names, "by ada", catalog.now)
+        await catalog.go_to(15)
+        told = [(entity, step) for _, entity, step, _ in catalog.heard["platform"]]
+        assert told == [("c1", "opened"), ("pay", "opened"), ("pay", "resolved")]
 
 
 @DATABASES

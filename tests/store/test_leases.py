@@ -84,6 +84,17 @@ async def test_a_process_that_dies_at_each_send_repeats_ever_less(tmp_path: Path
     await store.close()
 
 
+async def test_what_the_dead_sent_last_has_time_to_arrive(tmp_path: Path) -> None:
+    """Who takes its queue over waits 1 s, however long ago the claim was: it may have sent a moment ago."""
+    dead, store = (open_sqlite(tmp_path / "listener.db") for _ in range(2))
+    await store.accept([incoming()])
+    assert await claim_one(dead)
+    await dead.close()
+    assert await claim_one(store, second=20, token="b") is None
+    assert await claim_one(store, second=21, token="b")
+    await store.close()
+
+
 async def test_a_cut_off_send_is_not_repeated_at_once(tmp_path: Path) -> None:
     """A stop that cuts a send off leaves its queue to rest, as a death does."""
     store = open_sqlite(tmp_path / "listener.db")

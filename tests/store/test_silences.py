@@ -1,6 +1,9 @@
 """Silences, and what is told when they end: one suite for every store."""
 
 from dataclasses import replace
+from datetime import datetime
+
+import pytest
 
 from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Step
@@ -97,6 +100,29 @@ async def test_what_was_told_meanwhile_is_not_told_again(store: Store) -> None:
     await store.record(claimed, delivered(second=6))
     await store.write(queries.silences.end, number, NOW + 10 * SECOND)
     assert await claims(store, second=11) == []
+
+
+@pytest.mark.parametrize("hours", [None, ("office", NOW + 100 * SECOND)])
+async def test_an_end_just_after_the_silence(store: Store, hours: tuple[str, datetime] | None) -> None:
+    """Before what was silenced, or held, is looked at again: who was told of no trouble is told of no end."""
+    await store.write(queries.silences.add, SILENCE)
+    await store.accept([incoming(entity="e-told")])
+    await store.record(await claim(store, second=-1), delivered(second=-1))
+    await store.accept([incoming(entity="e1"), incoming("Degraded", "Crashed", entity="e-told", second=1)])
+    claimed = await claim(store, second=2)
+    number = None if hours else claimed.silences[0].id
+    asides = {one.id: Aside(Outcome.SILENCED, "kept", number, hours=hours) for one in claimed.deliveries}
+    assert len(asides) == 2
+    await store.record(claimed, replace(attempt(Outcome.SILENCED, second=2), delivery_ids=(), asides=asides))
+    await store.accept([
+        incoming("Degraded", "Healthy", entity="e1", second=101),
+        incoming("Crashed", "Healthy", entity="e-told", second=101),
+    ])  # fmt: skip
+    told = await claim(store, second=102)
+    assert entities(told) == ["e-told"]
+    await store.record(told, delivered(second=102))
+    assert await claims(store, second=999) == []
+    assert (await store.read(queries.counts.by_state))[State.SILENCED] == 3
 
 
 async def test_a_silence_after_a_silence(store: Store) -> None:

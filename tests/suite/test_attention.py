@@ -24,11 +24,17 @@ rules:
     escalate:
       - {after: 15m, unless: acknowledged, send: pager}
       - {after: 30m, send: [pager, boss]}
+  - name: busy
+    blueprint: service
+    when: {property: load, above: 80}
+    resolve: {property: load, below: 60}
+    send: team
+    again_after: 20m
 """
 HEAD = """version: 1
 rules: rules.yaml
 entities:
-  shop: {blueprint: service, properties: {status: Up}}
+  shop: {blueprint: service, properties: {status: Up, load: 10}}
 tests:
   - name: all of it
     timeline:
@@ -83,6 +89,13 @@ STORIES = {
       - {at: +15m, told: {pager: {step: escalated, severity: warning, says: Slow}}}
       - {at: +20m, entity: shop, set: {status: Down}, told: {team: changed, pager: changed}}
       - {at: +30m, told: {pager: escalated, boss: escalated}}
+""",
+    "a value that alerts nobody": """
+      - {at: +0m, entity: shop, set: {load: 85}, told: {team: opened}}
+      - {at: +10m, entity: shop, set: {load: 95}, not told: team}
+      - {at: +20m, told: {team: {step: reminded, says: still 95}}}
+      - {at: +30m, entity: shop, set: {load: 70}, not told: team}
+      - {at: +40m, told: {team: {step: reminded, says: still 70}}}
 """,
     "over before": """
       - {at: +0m, entity: shop, set: {status: Down}, told: {team: opened}}

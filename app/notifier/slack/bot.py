@@ -84,6 +84,7 @@ class SlackBot(SlackNotifier, Keeper):
         self._id = self._name if CHANNEL_ID.fullmatch(self._name) else None
         self._named = self._id is None
         self._blind: set[str] = set()  # the names of channels that cannot be read
+        self._puzzled: set[str] = set()  # those of which the last look met something that is not Slack's
         self._look_up_seconds = answer_within.total_seconds() / 2  # the rest is for sending
 
     async def send(self, parcel: Parcel) -> Sent:
@@ -161,10 +162,17 @@ class SlackBot(SlackNotifier, Keeper):
         alerts are sent.
         """
         try:
-            return await self._find(parcel, since)
+            found = await self._find(parcel, since)
         except DeliveryFailed as failed:
             if failed.scope is Scope.TRANSIENT:
                 raise
+            # A proxy's page, or half of an answer, says nothing: only what comes twice will not pass.
+            passing = failed.scope is Scope.STRANGE and not failed.reason.isidentifier()
+            if passing and self._name not in self._puzzled:
+                if len(self._puzzled) >= MAX_KEPT:
+                    self._puzzled.clear()
+                self._puzzled.add(self._name)
+                raise DeliveryFailed(failed.reason, Scope.TRANSIENT) from None
             if self._name not in self._blind:
                 log.warning(
                     "channel_unreadable",
@@ -176,6 +184,8 @@ class SlackBot(SlackNotifier, Keeper):
                 self._blind.clear()
             self._blind.add(self._name)  # said once: it is so for every message
             return None
+        self._puzzled.discard(self._name)
+        return found
 
     async def _find(self, parcel: Parcel, since: datetime) -> Sent | None:
         arrivals, ahead = Arrivals(parcel), self._api.ahead
@@ -204,22 +214,29 @@ class SlackBot(SlackNotifier, Keeper):
         for item in parcel.items:
             if item.parent:
                 return item.parent.channel  # not to be posted to: the destination may be another by now
+        listed: set[str] = set()
         try:
             async with asyncio.timeout(self._look_up_seconds):
-                return await self._list_channels()
-        except TimeoutError:  # a workspace of thousands of channels: there it takes too long each time
+                return await self._list_channels(listed)
+        except TimeoutError:
+            if not listed:  # Slack or the way to it is slow, however many channels there are
+                raise DeliveryFailed("no list of channels in time", Scope.TRANSIENT) from None
+            # A workspace of thousands of channels: there it takes too long each time.
             raise DeliveryFailed("too many channels: give the channel by its ID", Scope.MESSAGE) from None
 
-    async def _list_channels(self) -> str:
+    async def _list_channels(self, listed: set[str]) -> str:
+        """Find the channel among all; what kinds Slack has begun to list is added to `listed`."""
         refused: DeliveryFailed | None = None
         for kind in ("public_channel", "private_channel"):  # each wants a scope of its own
             options = {"types": kind, "exclude_archived": True, "limit": CHANNELS_PER_PAGE}
-            channels = self._api.items(LIST_CHANNELS, key="channels", at_most=MAX_CHANNEL_PAGES, **options)
+            pages = self._api.pages(LIST_CHANNELS, key="channels", at_most=MAX_CHANNEL_PAGES, **options)
             try:
-                async for channel in channels:
-                    if channel.get("name") == self._name and isinstance(channel.get("id"), str):
-                        self._id = str(channel["id"])
-                        return self._id
+                async for channels in pages:
+                    listed.add(kind)
+                    for channel in channels:
+                        if channel.get("name") == self._name and isinstance(channel.get("id"), str):
+                            self._id = str(channel["id"])
+                            return self._id
             except DeliveryFailed as failed:
                 if failed.scope is Scope.TRANSIENT:
                     raise

@@ -30,9 +30,8 @@ PEOPLE_SCOPES = frozenset({"users:read.email", "usergroups:read"})
 KEPT = timedelta(minutes=10)
 MAX_KEPT = 10_000
 FINDING_SECONDS = SEND_TIMEOUT.total_seconds() / 3  # the rest is for sending
-NO_GROUP = DeliveryFailed("no user group of this handle", Scope.MESSAGE)
-NO_USER = DeliveryFailed("users_not_found", Scope.MESSAGE)
-NO_PERSON = ("users_not_found", "user_not_found", "user_not_visible", "user_disabled", "cannot_dm_bot")
+NO_GROUP, NO_USER = "no user group of this handle", "users_not_found"
+NO_PERSON = (NO_USER, "user_not_found", "user_not_visible", "user_disabled", "cannot_dm_bot")
 """What Slack says of a person who is not there, or is not to be reached."""
 GROUPS = "usergroups"
 """The name under which their handles are kept; no person's."""
@@ -90,7 +89,7 @@ class People:
             return name
         groups = await self._keep(GROUPS, self._groups)
         if not isinstance(groups, Mapping) or name.lower() not in groups:
-            raise NO_GROUP
+            raise DeliveryFailed(NO_GROUP, Scope.MESSAGE)
         return groups[name.lower()]
 
     async def call(self, parcel: Parcel) -> Parcel:
@@ -179,5 +178,5 @@ def _id_of(thing: object) -> str:
     """Take the ID of what Slack answered; raises `DeliveryFailed` where it has none."""
     found = thing.get("id") if isinstance(thing, dict) and not thing.get("deleted") else None
     if not isinstance(found, str) or not re.fullmatch(r"[A-Z0-9]+", found):
-        raise NO_USER
+        raise DeliveryFailed(NO_USER, Scope.MESSAGE)
     return found

@@ -145,7 +145,15 @@ class SlackApi:
     async def items(
         self, method: str, *, key: str, at_most: int, **params: Any
     ) -> AsyncIterator[dict[str, Any]]:
-        """Yield the `key` of each answer, item by item, of a method that gives `at_most` pages.
+        """Yield item by item what `pages` yields page by page."""
+        async for page in self.pages(method, key=key, at_most=at_most, **params):
+            for item in page:
+                yield item
+
+    async def pages(
+        self, method: str, *, key: str, at_most: int, **params: Any
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """Yield the objects in the `key` of each answer of a method that gives pages, `at_most` of them.
 
         Raises:
             DeliveryFailed: As `call` does.
@@ -156,9 +164,7 @@ class SlackApi:
             items, rest = page.get(key), page.get("response_metadata")
             if not isinstance(items, list):
                 raise _strange(method, 200)
-            for item in items:
-                if isinstance(item, dict):
-                    yield item
+            yield [item for item in items if isinstance(item, dict)]
             cursor = rest.get("next_cursor") if isinstance(rest, dict) else None
             if not cursor:
                 return

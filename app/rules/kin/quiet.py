@@ -86,20 +86,25 @@ def tied(
         return after
     if after.resolved_at is not None:
         return replace(after, ties=())
-    ties = counting(kin.ties(known, after.severity), after, kin.rule)
+    ties = counting(kin.ties(known, after.severity), after, before, kin.rule, now)
     if after.flapping or (before is not None and not waits(before, now)):
         return after if ties == after.ties else replace(after, ties=ties)  # a copy is not cheap
     span = hold(kin.rule, after.severity)
     open_ = (causes[tie.key] for tie in ties if tie.quiets and tie.key in causes)
-    due_at = after.opened_at + span if span else kin.due_at
+    due_at = min(after.opened_at, now) + span if span else kin.due_at
+    if span and before is not None and before.due_at and span == hold(kin.rule, before.severity):
+        due_at = before.due_at  # the clock may have been set since
     return replace(after, ties=ties, quiet=next(open_, None), due_at=due_at)
 
 
-def counting(ties: tuple[Tie, ...], incident: Incident, rule: "Rule") -> tuple[Tie, ...]:
+def counting(
+    ties: tuple[Tie, ...], incident: Incident, before: Incident | None, rule: "Rule", now: datetime
+) -> tuple[Tie, ...]:
     """Let an incident that opens only after a time, by its rule's `for`, count in its groups from then on."""
     if rule.wait is None:
         return ties
-    start = to_micros(incident.opened_at + rule.wait)
+    known = (tie.counts_from for tie in before.ties if tie.counts_from) if before else iter(())
+    start = next(known, None) or to_micros(min(incident.opened_at, now) + rule.wait)
     return tuple(tie if tie.counts_from is None else tie._replace(counts_from=start) for tie in ties)
 
 

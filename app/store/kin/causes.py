@@ -211,7 +211,7 @@ async def emptied(tx: Transaction, incidents: Sequence[str], now: Micros) -> lis
     if keys:
         groups = await tx.fetch_each(
             "SELECT id, EXISTS (SELECT 1 FROM incident_ties AS ties"
-            "  WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3)"
+            "  WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3 AND counts_from IS NOT NULL)"
             " FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3 AND resolved_at IS NULL",
             ("text", "text", "text"),
             keys,

@@ -190,15 +190,16 @@ async def _count(tx: Transaction, state: FamilyState, needs: Mapping[TieKey, int
     """
     more, gone = Counter[TieKey](), Counter[TieKey]()
     for id_, incident in state.moved.items():
-        before = {tie.key for tie in state.tied.get(id_, ())}
-        after = {tie.key for tie in incident.ties}
+        # One that is only quiet while the group's is open has a tie, too, and is no member.
+        before = {tie.key for tie in state.tied.get(id_, ()) if tie.counts_from is not None}
+        after = {tie.key for tie in incident.ties if tie.counts_from is not None}
         more.update(after - before)
         gone.update(before - after)
     # Of a power of two: a statement of its own for each number would be parsed each time.
     limit = 1 << (max(needs.values()) + max(gone.values(), default=0)).bit_length()
     rows = await tx.fetch_each(
-        "SELECT count(*) FROM (SELECT 1 FROM incident_ties"
-        f" WHERE rule = $1 AND blueprint = $2 AND entity = $3 LIMIT {limit}) AS members",
+        "SELECT count(*) FROM (SELECT 1 FROM incident_ties WHERE rule = $1 AND blueprint = $2"
+        f" AND entity = $3 AND counts_from IS NOT NULL LIMIT {limit}) AS members",
         ("text", "text", "text"),
         list(needs),
     )
@@ -211,14 +212,14 @@ async def _starts(tx: Transaction, state: FamilyState, place: _Touched, total: i
         return None
     most = place.most(total)
     rows = await tx.fetch(
-        "SELECT incident_id, counts_from FROM incident_ties"
-        " WHERE rule = $1 AND blueprint = $2 AND entity = $3 ORDER BY counts_from LIMIT $4",
+        "SELECT incident_id, counts_from FROM incident_ties WHERE rule = $1 AND blueprint = $2"
+        " AND entity = $3 AND counts_from IS NOT NULL ORDER BY counts_from LIMIT $4",
         *place.key,
         most + len(state.moved),
     )
     ties = (tie for incident in state.moved.values() for tie in incident.ties)
-    moved = [tie.counts_from or 0 for tie in ties if tie.key == place.key and tie.counts_from is not None]
-    return sorted([*moved, *(start or 0 for id_, start in rows if id_ not in state.moved)])[:most]
+    moved = [tie.counts_from for tie in ties if tie.key == place.key and tie.counts_from is not None]
+    return sorted([*moved, *(start for id_, start in rows if id_ not in state.moved)])[:most]
 
 
 async def _total(tx: Transaction, group: _Touched) -> int:
@@ -227,7 +228,7 @@ async def _total(tx: Transaction, group: _Touched) -> int:
     if rule.share is None:
         return 0
     counted_at, numbers = kin.totals.get(rule.name, (None, {}))
-    if counted_at is None or now - counted_at >= COUNTED_ANEW // MICRO:
+    if counted_at is None or abs(now - counted_at) >= COUNTED_ANEW // MICRO:
         numbers = await count_entities(tx, rule, kin.rule.blueprint)
         kin.totals[rule.name] = now, numbers
     return numbers.get(group.key[2], 0)

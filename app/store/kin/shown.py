@@ -1,12 +1,15 @@
-"""What the messages of an incident say of others: what is quiet because of it, or open in its group."""
+"""What the messages of an incident say of now: what is quiet because of it, open in its group, its value."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import orjson
 
+from app.model.digest import STILL
 from app.model.notification import Notification, one_line
 from app.model.times import Micros
+from app.rules.last_known import LastKnown
+from app.store.queries.last_known import LAST_KNOWN, known_of
 from app.store.rows import Waiting
 from app.store.transaction import Transaction
 
@@ -34,6 +37,11 @@ MEMBERS = (
 )
 
 
+KNOWN = (
+    f"SELECT id, changed_at, {', '.join(f'last_known.{name}' for name in LAST_KNOWN.split(', '))}"
+    " FROM incidents JOIN last_known ON last_known.blueprint = incidents.blueprint"
+    " AND last_known.entity = incidents.entity WHERE id = ANY($1) AND resolved_at IS NULL AND NOT gone"
+)
 TOP = (
     " AND incidents.quiet IS NULL AND NOT EXISTS (SELECT 1 FROM incident_ties AS ties JOIN incidents AS whole"
     " ON whole.rule = ties.rule AND whole.blueprint = ties.blueprint AND whole.entity = ties.entity"
@@ -79,14 +87,42 @@ async def with_others(
     return [notification.but(**texts.get(incident_id, {})) for incident_id, notification in notifications]
 
 
-async def counted(tx: Transaction, deliveries: list[Waiting], now: Micros) -> list[Waiting]:
-    """Put what is to be said of other incidents into deliveries that are sent now."""
-    if all(delivery.notification.below is None for delivery in deliveries):
-        return deliveries
-    pairs = [(delivery.incident_id or "", delivery.notification) for delivery in deliveries]
-    words = await with_others(tx, pairs, now)
-    both = zip(deliveries, words, strict=True)
-    return [replace(delivery, notification=notification) for delivery, notification in both]
+async def as_it_is(tx: Transaction, deliveries: list[Waiting], now: Micros) -> list[Waiting]:
+    """Put what is so now into deliveries that are sent now: of other incidents, and the last known value."""
+    if any(delivery.notification.below is not None for delivery in deliveries):
+        pairs = [(delivery.incident_id or "", delivery.notification) for delivery in deliveries]
+        words = await with_others(tx, pairs, now)
+        both = zip(deliveries, words, strict=True)
+        deliveries = [replace(delivery, notification=notification) for delivery, notification in both]
+    still = {
+        delivery.incident_id
+        for delivery in deliveries
+        if delivery.incident_id and delivery.notification.step in STILL
+    }
+    rows = await tx.fetch(KNOWN, sorted(still)) if still else ()
+    known = {name: (changed_at, known_of(columns)) for name, changed_at, *columns in rows}
+    return [
+        _with_value(delivery, *known[delivery.incident_id]) if delivery.incident_id in known else delivery
+        for delivery in deliveries
+    ]
+
+
+def _with_value(delivery: Waiting, changed_at: Micros, known: LastKnown) -> Waiting:
+    """Let what says how it still is tell the number that is known now: on the same side it alerts nobody."""
+    notification, said = delivery.notification, delivery.notification.change
+    if notification.step not in STILL or said is None:
+        return delivery
+    head, *inner = said.name.split(".")
+    field = f"properties.{head}"
+    if known.times.get(field, changed_at) <= changed_at:  # a body that lacks the rest is not recorded
+        return delivery
+    value = known.values.get(field)
+    for key in inner:
+        value = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return delivery
+    change = replace(said, after=value)
+    return replace(delivery, notification=notification.but(change=change))
 
 
 async def _below(tx: Transaction, incident_id: str) -> dict[str, object]:

@@ -66,6 +66,13 @@ INCIDENT = ", ".join(f"incidents.{name}" for name in INCIDENT_COLUMNS)
 MOVED = ", ".join(f"{name} = excluded.{name}" for name in [*INCIDENT_COLUMNS][3:])
 
 
+SEEN = (
+    "SELECT key, alerts, id FROM changes WHERE key = ANY($1)"
+    # The clock may have been set since they arrived, and what waits been moved by as much.
+    " UNION ALL SELECT NULL, stepped, 0 FROM clock"
+)
+
+
 async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     """Store changes with what they lead to.
 
@@ -85,10 +92,10 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     above = await relatives.entities_above(tx, tied)
     await tx.lock(above.union(each for entity, incoming in keyed for each in _entities(entity, incoming)))
     # Only now: what was committed while we waited for the locks must be seen.
-    rows = await tx.fetch(
-        "SELECT key, alerts, id FROM changes WHERE key = ANY($1)",
-        [incoming.change.key for incoming in batch],
-    )
+    found = await tx.fetch(SEEN, [incoming.change.key for incoming in batch])
+    rows = [row for row in found if row[0] is not None]
+    stepped: int = next(number for key, number, _ in found if key is None)
+    keyed = [(entity, incoming.at(stepped)) for entity, incoming in keyed]
     ids: dict[str, int] = {key: number for key, _, number in rows}
     unseen = [(entity, incoming) for entity, incoming in keyed if incoming.change.key not in ids]
     group = await _look_up(tx, unseen) if unseen else Group()
@@ -100,7 +107,7 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     accepted = await groups.take_in(tx, group, accepted, INCIDENT, incident_of)
     if group.changes:
         await _write(tx, group, ids)
-    for incoming in batch:
+    for _, incoming in keyed:
         if incoming.report:
             await reports.put(tx, incoming.report, ids[incoming.change.key], to_micros(incoming.received_at))
     return accepted

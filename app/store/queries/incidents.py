@@ -218,8 +218,17 @@ async def alerts_of(
         return []
     alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
     said_last = Notification.read(alert.notification).named(incident.entity)
-    alert = alert._replace(notification=notification_json(say(said_last)), severity=incident.severity)
-    return [alert._replace(destination=place.destination, queue=place.queue) for place in places]
+    said, alert = say(said_last), alert._replace(severity=incident.severity)
+    return [_for_place(alert, said, place) for place in places]
+
+
+def _for_place(alert: NewDelivery, said: Notification, place: Route) -> NewDelivery:
+    """Address what is said in the words of an alert, which may be another place's."""
+    if place.queue != alert.queue:
+        said = said.but(instead="", at_any_time=place.at_any_time)
+    return alert._replace(
+        destination=place.destination, queue=place.queue, notification=notification_json(said)
+    )
 
 
 async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later], now: datetime) -> None:
@@ -232,15 +241,16 @@ async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later],
         return
     said_last = Notification.read(last[3]).named(incident.entity)
     said_last = said_last.but(acknowledged=None, version=incident.version, **UNMOVED)
-    alerts = []
+    alerts, told = [], {place.queue: place for place in incident.told_so_far}
     for step, route, after, due_at in later:
         window = after if step is Step.ESCALATED else None
-        text = notification_json(said_last.but(step=step, at=due_at, window=window))
+        said = said_last.but(step=step, at=due_at, window=window)
         alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
-        alert = alert._replace(destination=route.destination, queue=route.queue, severity=incident.severity)
         at = deliveries.UNTIL_RELEASED if incident.quiet else to_micros(due_at)
-        alert = alert._replace(waiting_since=at, due_at=at, repeat_after=after // MICRO)
-        alerts.append(alert._replace(notification=text))
+        alert = alert._replace(
+            severity=incident.severity, waiting_since=at, due_at=at, repeat_after=after // MICRO
+        )
+        alerts.append(_for_place(alert, said, told.get(route.queue, route)))
     await deliveries.insert(tx, alerts)
 
 

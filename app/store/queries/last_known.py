@@ -24,7 +24,7 @@ async def find_last_known(tx: Transaction, entities: Collection[EntityKey]) -> d
         ("text", "text"),
         list(entities),
     )
-    return {(blueprint, entity): _known_of(row) for blueprint, entity, *row in rows}
+    return {(blueprint, entity): known_of(row) for blueprint, entity, *row in rows}
 
 
 async def put_last_known(tx: Transaction, states: Mapping[EntityKey, LastKnown]) -> None:
@@ -35,7 +35,7 @@ async def put_last_known(tx: Transaction, states: Mapping[EntityKey, LastKnown])
 async def last_known(tx: Transaction, blueprint: str, entities: Sequence[str]) -> dict[str, LastKnown]:
     """Read the last known states of entities of a blueprint; those of which nothing is known are missing."""
     rows = await _rows(tx, blueprint, entities)
-    return {entity: _known_of(row) for entity, *row in rows}
+    return {entity: known_of(row) for entity, *row in rows}
 
 
 async def differing(
@@ -60,7 +60,7 @@ async def differing(
         if state == listed[entity] and EXISTS in marks and (WHOLE in marks) is whole:
             del states[entity]
         else:
-            states[entity] = _known_of(row)
+            states[entity] = known_of(row)
     return states
 
 
@@ -82,7 +82,7 @@ async def last_known_after(
         entity,
         limit,
     )
-    return [(name, _known_of(row)) for name, *row in rows]
+    return [(name, known_of(row)) for name, *row in rows]
 
 
 async def record_states(tx: Transaction, blueprint: str, states: Mapping[str, LastKnown]) -> list[str]:
@@ -152,7 +152,7 @@ def _row_of(known: LastKnown) -> Row:
     return at, known.moved_at, known.version, known.gone, canonical(known.values), canonical(marks)
 
 
-def _known_of(row: Sequence[Any]) -> LastKnown:
+def known_of(row: Sequence[Any]) -> LastKnown:
     """Read a state from the columns `LAST_KNOWN`."""
     at, moved_at, version, _, state, marks_text = row
     values, marks = json.loads(state), json.loads(marks_text)

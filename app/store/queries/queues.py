@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from app.model.delivery import Outcome
 from app.model.notification import Message, Notification
-from app.model.times import Micros, from_micros, time_or_none, to_micros
+from app.model.times import MICRO, Micros, from_micros, time_or_none, to_micros
 from app.store import leases
 from app.store.kin import causes, shown
 from app.store.queries import deliveries, fallbacks, messages, reports, silences
@@ -53,6 +53,11 @@ WAITING = (
     " FROM deliveries JOIN changes ON changes.id = change_id"
     f" LEFT JOIN messages ON messages.id = ({messages.NEWEST})"
     f" WHERE {TOGETHER} AND deliveries.id > $6 ORDER BY deliveries.id LIMIT $7"
+)
+
+ABOUT = (
+    "SELECT incident_id, 0 FROM deliveries WHERE id = ANY($1) AND incident_id IS NOT NULL"
+    " UNION SELECT NULL, stepped FROM clock"
 )
 
 
@@ -175,7 +180,7 @@ async def _head(
         readable = [delivery for row in rows if (delivery := await _read_or_give_up(tx, row, at))]
         if not readable:
             continue
-        readable = await shown.counted(tx, readable, at)
+        readable = await shown.as_it_is(tx, readable, at)
         waiting = len(readable)
         if len(rows) == limit > 1:
             waiting = await tx.fetch_value(f"SELECT count(*) FROM deliveries WHERE {TOGETHER}", *together)
@@ -224,7 +229,7 @@ def _waiting_of(row: Row) -> Waiting:
     return Waiting(id_, key, alert, *about, over=opened == 0, reopened=reopened)
 
 
-async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timedelta = timedelta(0)) -> bool:
+async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
     """Write what an attempt came to, and give the lease back.
 
     The messages of its incidents, other than the attempt's own, are to be updated: a delivery for each is put
@@ -234,8 +239,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
     Args:
         tx: The transaction.
         claim: The queue.
-        attempt: How it ended.
-        stepped: By how much the clock was set so far when that was written down.
+        attempt: How it ended, by the clock as it was at the claim.
 
     Returns:
         False, and nothing is written, if the lease was lost before.
@@ -244,11 +248,14 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
     sent = [delivery.id for delivery in claim.deliveries] if ids is None else list(ids)
     # A replica that resolves one of these incidents now must see what is written here, or we what it writes;
     # and before the queue, as everywhere: an action locks one, and then the queue of its updates.
-    about = "SELECT DISTINCT incident_id FROM deliveries WHERE id = ANY($1) AND incident_id IS NOT NULL"
-    incidents = [name for (name,) in await tx.fetch(about, [*sent, *attempt.asides])]
+    rows = await tx.fetch(ABOUT, [*sent, *attempt.asides])
+    incidents = [name for name, _ in rows if name is not None]
+    # Another process may have seen just now that the clock was set, and moved all that waits but this.
+    step = (next(number for name, number in rows if name is None) * MICRO) - claim.stepped
+    attempt = attempt.moved(step)
     await tx.lock_rows("incidents", incidents, shared=attempt.elsewhere is None)
     silenced = attempt.outcome is Outcome.SILENCED
-    given_back = leases.give_back(tx, claim) if silenced else leases.rest(tx, claim, attempt, stepped)
+    given_back = leases.give_back(tx, claim) if silenced else leases.rest(tx, claim, attempt)
     if not await given_back:
         return False
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
@@ -265,7 +272,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, stepped: timed
         if attempt.outcome is Outcome.DELIVERED:
             await messages.keep(tx, claim.queue, sent, attempt.message, ended_at)
             # What people did since it was sent it does not show; what is found in the channel was before.
-            since = (claim.unsure_since or claim.claimed_at) - ACTIONS_SINCE
+            since = (claim.unsure_since or claim.claimed_at) - ACTIONS_SINCE + min(step, timedelta(0))
             acted = attempt.message and await messages.acted_on(tx, incidents, to_micros(since))
             posted = None if acted else attempt.message
             await messages.update_others(tx, claim.queue, sent, posted, ended_at)

@@ -5,12 +5,13 @@ import re
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
+from app.model.delivery import Outcome
 from app.model.digest import STILL, is_over
 from app.model.incident import ALL_STEPS, Step
 from app.model.notification import Notification
 from app.model.silence import Silence, SilencePreview
 from app.model.times import from_micros, micros_or_none, to_micros
-from app.store.queries import incidents, messages
+from app.store.queries import deliveries, incidents, messages, reports
 from app.store.queries.accept import told_of
 from app.store.rows import acknowledgement_of, notification_json
 from app.store.transaction import Row, Transaction
@@ -21,6 +22,11 @@ PREVIEWED = timedelta(hours=24)
 MOST_PREVIEWED = 20_000
 """Of so many open incidents, and of so many entities with alerts, a preview looks at the first."""
 SILENCE = "id, rule, blueprint, entity, team, starts_at, ends_at, author, comment, incident_id"
+LATER = (
+    "SELECT true FROM deliveries AS later WHERE later.incident_id = deliveries.incident_id"
+    " AND later.queue = deliveries.queue AND later.id > deliveries.id AND later.state = 'pending' LIMIT 1"
+)
+"""Whether something waits after an alert, of its incident and for its queue."""
 ENDED_WITH_INCIDENT = (
     "incident_id IS NOT NULL AND NOT EXISTS"
     " (SELECT 1 FROM incidents WHERE incidents.id = incident_id AND resolved_at IS NULL)"
@@ -191,7 +197,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
         # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
             "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL,"
-            "  incidents.entity, incidents.told, deliveries.queue, acknowledged_at, acknowledged_by"
+            "  incidents.id, incidents.entity, told, deliveries.queue, acknowledged_at, acknowledged_by"
             "  FROM (SELECT max(kept.id) AS kept_id,"
             "   (SELECT max(id) FROM deliveries AS sent WHERE sent.incident_id = kept.incident_id"
             "     AND sent.queue = kept.queue AND sent.state = 'delivered') AS heard_id"
@@ -203,35 +209,29 @@ async def settle(tx: Transaction, now: datetime) -> None:
             " JOIN deliveries ON deliveries.id = kept_id"
             " JOIN incidents ON incidents.id = deliveries.incident_id"
             " LEFT JOIN deliveries AS heard ON heard.id = heard_id"
-            " WHERE resolved_at IS NULL OR heard_id IS NOT NULL ORDER BY deliveries.id",
+            f" WHERE resolved_at IS NULL OR heard_id IS NOT NULL OR EXISTS ({LATER}) ORDER BY deliveries.id",
             number,
         )
-        for delivery_id, text, heard, is_open, entity, places, queue, *acknowledgement in rows:
-            reminder = Notification.read(text).named(entity)
-            acknowledged = acknowledgement_of(*acknowledgement)
-            reminder = reminder.but(acknowledged=acknowledged)
+        for delivery_id, text, heard, is_open, incident_id, entity, places, queue, *acknowledgement in rows:
+            said = Notification.read(text).named(entity)
+            said = said.but(acknowledged=acknowledgement_of(*acknowledgement))
             knows = heard is not None and not is_over(Notification.read(heard))
-            if is_over(reminder):
-                if not knows:  # of the trouble: its end is no news
-                    continue
-            elif is_open:
-                asks = reminder.step is Step.ESCALATED or (knows and (not hours or reminder.step in STILL))
-                if acknowledged and asks:  # for somebody, and here somebody is
-                    continue
-                if not hours:
-                    reminder = _reminder(reminder, knows, places, queue, now)
-                elif reminder.step is not Step.ESCALATED and not knows:
-                    reminder = reminder.but(step=Step.OPENED)  # there it is news
-            else:
+            if not (is_open or knows):  # of the trouble: its end is no news, whenever it came
+                await _keep_back(tx, incident_id, queue, number, now)
                 continue
+            news = _news(said, knows, is_open, bool(hours))
+            if news is None:
+                continue
+            if is_open and not hours:
+                news = _reminder(news, knows, places, queue, now)
             await tx.execute(
                 "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1,"
                 # An escalation is found by its time again, when an acknowledgement is taken back.
                 "  due_at = CASE WHEN step = 'escalated' THEN due_at ELSE 0 END, step = $2, notification = $3"
                 " WHERE id = $4",
                 to_micros(now),
-                reminder.step,
-                notification_json(reminder),
+                news.step,
+                notification_json(news),
                 delivery_id,
             )
         await tx.execute(
@@ -241,6 +241,34 @@ async def settle(tx: Transaction, now: datetime) -> None:
             to_micros(now),
         )
         await _refresh(tx, about, now)
+
+
+def _news(said: Notification, knows: bool, is_open: bool, held: bool) -> Notification | None:
+    """Give what is said of an incident after a silence, or after hours that held it; None: it is no news."""
+    if is_over(said):
+        return said if knows else None
+    asks = said.step is Step.ESCALATED or (knows and (not held or said.step in STILL))
+    if not is_open or (said.acknowledged and asks):  # for somebody, and here somebody is
+        return None
+    begins = held and not knows and said.step is not Step.ESCALATED
+    return said.but(step=Step.OPENED) if begins else said
+
+
+async def _keep_back(tx: Transaction, incident_id: str, queue: str, number: int, now: datetime) -> None:
+    """Let a silence that has ended cover what waits of an incident for a queue."""
+    rows = await tx.fetch(
+        # What another process is just writing down it has sent.
+        f"SELECT id FROM deliveries WHERE incident_id = $1 AND queue = $2 AND {tx.waits}"
+        # While it flaps, it may be back at any moment.
+        " AND NOT (SELECT flapping FROM incidents WHERE incidents.id = $1)"
+        " ORDER BY id FOR UPDATE SKIP LOCKED",
+        incident_id,
+        queue,
+    )
+    ids, at = [name for (name,) in rows], to_micros(now)
+    await deliveries.put_attempts(tx, ids, Outcome.SILENCED, "over before it could be told", at, at)
+    await tx.execute("UPDATE deliveries SET silence_id = $1 WHERE id = ANY($2)", number, ids)
+    await reports.announce(tx, ids, at)
 
 
 async def _refresh(tx: Transaction, patterns: Sequence[str], now: datetime) -> None:

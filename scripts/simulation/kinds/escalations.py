@@ -59,7 +59,8 @@ class Ladder:
         for heard in job.once():
             heard_of.setdefault(heard.incident, []).append(heard)
         for incident, told in heard_of.items():
-            if told[0].step != "escalated" and incident not in job.tried:
+            expected = self._goes_on(job, told[0]) or self._was_tried(job, told[0], after_seconds)
+            if told[0].step != "escalated" and not expected:
                 yield f"{name} hears {told[0].step} of {incident}, which had not escalated"
             for heard in told:
                 if heard.step == "escalated":
@@ -79,6 +80,7 @@ class Ladder:
             for heard in told:
                 if heard.step == "reminded":
                     yield from self._is_due("the desk is reminded", heard, after_seconds)
+                    yield from self._is_up_to_date(heard)
 
     def _is_due(self, what: str, heard: Heard, after_seconds: float) -> Iterator[str]:
         """It is time since the incident began or was let go, and nobody looks after it."""
@@ -102,6 +104,38 @@ class Ladder:
             and not any(soonest < at <= heard.at for at in self._world.boots)
         ):
             yield f"{what} of {heard.incident} at {heard.at - 1000:.0f} s, {after_seconds:g} s are not over"
+
+    def _is_up_to_date(self, heard: Heard) -> Iterator[str]:
+        """A reminder says what was stored last, though that alerted nobody."""
+        entity, sent_at = self._world.root(heard.alert["entity"]), heard.begun_at - SENT_WITHIN_SECONDS
+        newer = (
+            change.shown
+            for change in self._world.changes.values()
+            if change.entity == entity
+            and change.serial > self._serial(heard.load)
+            and change.stored_at is not None
+            and change.stored_at < sent_at
+        )
+        if self._is_clear(heard) and not heard.has_just_woken() and (shown := next(newer, None)):
+            yield f"the desk is reminded at {heard.at - 1000:.0f} s of {heard.load:g}, not of {shown}"
+
+    def _goes_on(self, job: Job, heard: Heard) -> bool:
+        """Tell whether it heard before that another incident of the entity goes on as this one."""
+        return any(
+            "another name" in before.alert["closed"]
+            and before.at < heard.at
+            and self._world.root(before.alert["entity"]) == self._world.root(heard.alert["entity"])
+            for before in job.heard
+        )
+
+    def _was_tried(self, job: Job, heard: Heard, after_seconds: float) -> bool:
+        """Tell whether it may have been on its way there: who was perhaps told is told of the end."""
+        told = self._told.get(heard.incident, ())
+        opened_at = min((self._history.known_from.get(one.load, one.at) for one in told), default=0.0)
+        troubles = [at for process in self._world.processes for at in process.troubles]
+        troubles += [at for at, host in self._world.loop.refused if host == f"{job.name.lower()}.sim"]
+        due_at = opened_at + after_seconds - EARLY_SECONDS
+        return heard.incident in job.tried or any(due_at < at < heard.at for at in troubles)
 
     def _serial(self, load: float) -> int:
         change = self._world.changes.get(load)

@@ -17,7 +17,6 @@ RULE = """\
     send: {to: %s, when: office, else: %s}
 """
 TOLD_WITHIN_SECONDS = 30.0
-LOOKED_AT_SECONDS = 15.0
 
 
 class Office(Kind):
@@ -95,9 +94,8 @@ class Office(Kind):
                     heard_of.setdefault(heard.incident, []).append(heard)
             for name, told in heard_of.items():
                 # Where `else` names a destination, the end goes where the hours say when it comes, too.
-                # And an end that comes while what was held is looked at again may be told alone.
-                alone = told[0].step == "resolved" and told[0].at > self.opens_at + LOOKED_AT_SECONDS
-                if job is self.clerk and alone and name not in job.tried:
+                alone = told[0].step == "resolved" and name not in job.tried
+                if job is self.clerk and alone:
                     yield f"{job.name} hears only the end of {name}"
                 is_open = name in self._open_here
                 if not is_open and told[-1].step != "resolved":

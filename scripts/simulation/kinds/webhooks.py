@@ -1,5 +1,6 @@
 """An incoming webhook of Slack that gets another address; receivers that take everything and never answer."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from scripts.simulation.kinds.channels import Channels
@@ -44,10 +45,15 @@ class Webhooks(Kind):
         self._pager.silent = self._rocket.silent = False
 
     def _note(self) -> None:
-        """Write the new address into the rules."""
+        """Write the new address into the rules, unless somebody has written them since."""
+        if self._moved_at is not None:
+            self._world.write_rules()
+
+    def rules(self) -> Mapping[str, str]:
+        """Note that who writes the rules writes the address that there is now."""
         world, now = self._world, self._world.loop.time()
         if self._moved_at is not None:
             world.moved.append((now, "rocket"))
             world.broken.append(("rocket", self._moved_at, now))
             self._moved_at = None
-            world.write_rules()
+        return {}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from structlog.testing import capture_logs
 
 from app.errors import DeliveryFailed, Scope
@@ -188,27 +188,41 @@ class TestFind:
 
     @pytest.mark.parametrize("method", [CHANNEL_HISTORY, LIST_CHANNELS])
     @pytest.mark.parametrize(
-        "answer",
+        ("answer", "of_slack"),
         [
-            {"ok": False, "error": "missing_argument"},
-            {"ok": False, "error": "a_word_of_tomorrow"},
-            {"ok": True},
-            {"ok": True, "messages": None, "channels": {}},
-            {"success": True},
+            (JSONResponse({"ok": False, "error": "missing_argument"}), True),
+            (JSONResponse({"ok": False, "error": "a_word_of_tomorrow"}), True),
+            (JSONResponse({"ok": True}), False),
+            (JSONResponse({"ok": True, "messages": None, "channels": {}}), False),
+            (JSONResponse({"success": True}), False),
+            (Response('{"ok": true, "mess', media_type="application/json"), False),
+            (Response("<html>Please log in", media_type="text/html"), False),
+            (Response(status_code=302, headers={"Location": "https://login.example.com"}), False),
         ],
     )
     async def test_an_answer_that_nobody_knows(
-        self, api: StandInSlackApi, method: str, answer: dict[str, Any]
+        self, api: StandInSlackApi, method: str, answer: Response, of_slack: bool
     ) -> None:
-        """Asking is a help only: what will not pass is said, and the message is sent."""
-        api.answers[method].extend([JSONResponse(answer), JSONResponse(answer)])
+        """Asking is a help only: what will not pass is said, and the message is sent.
+
+        Half of an answer, or a proxy's page, may pass: it is asked once more before that.
+        """
+        api.answers[method].extend([answer] * 4)  # the list is asked for in two kinds
         async with posting(api) as bot:
+            if not of_slack:
+                with pytest.raises(DeliveryFailed) as failed:
+                    await bot.find(parcel(item("1")), LONG_AGO)
+                assert (failed.value.scope, failed.value.unsure) == (Scope.TRANSIENT, False)
             with capture_logs() as logs:
                 assert await bot.find(parcel(item("1")), LONG_AGO) is None
         assert [(line["event"], line["channel"]) for line in logs] == [("channel_unreadable", "oncall")]
 
-    async def test_a_list_without_an_end(self, api: StandInSlackApi) -> None:
-        """In a workspace of very many channels the message is sent rather than never."""
+    @pytest.mark.parametrize("begins", [True, False])
+    async def test_a_list_without_an_end(self, api: StandInSlackApi, begins: bool) -> None:
+        """In a workspace of very many channels the message is sent rather than never.
+
+        Where not even a first list comes it is asked again: what has arrived must not be sent twice.
+        """
         released = asyncio.Event()
 
         async def never() -> JSONResponse:
@@ -216,12 +230,18 @@ class TestFind:
             return JSONResponse({"ok": True, "channels": []})
 
         first = {"ok": True, "channels": [], "response_metadata": {"next_cursor": "2"}}
-        api.answers[LIST_CHANNELS].extend([JSONResponse(first), never])
+        api.answers[LIST_CHANNELS].extend([JSONResponse(first), never] if begins else [never])
         async with posting(api, answer_within=timedelta(seconds=0.4)) as bot:
             with capture_logs() as logs:
-                assert await bot.find(parcel(item("1")), LONG_AGO) is None
+                if begins:
+                    assert await bot.find(parcel(item("1")), LONG_AGO) is None
+                else:
+                    with pytest.raises(DeliveryFailed) as failed:
+                        await bot.find(parcel(item("1")), LONG_AGO)
+                    assert failed.value.scope is Scope.TRANSIENT
             released.set()
-        assert logs[0]["reason"] == "too many channels: give the channel by its ID"
+        reasons = [line["reason"] for line in logs]
+        assert reasons == (["too many channels: give the channel by its ID"] if begins else [])
 
     @pytest.mark.parametrize("method", [CHANNEL_HISTORY, THREAD_REPLIES, LIST_CHANNELS])
     async def test_not_now(self, api: StandInSlackApi, method: str) -> None:
