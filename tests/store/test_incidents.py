@@ -218,7 +218,9 @@ async def test_two_that_were_told_become_one_late(store: Store) -> None:
     await store.accept([went("Healthy", "Degraded", 1, rules=rules, old="till", new="till")])
     assert [step for _, step, _ in await tell(store, 61)] == [Step.OPENED] * 2
     renamed = went("Degraded", "Degraded", 5, rules=rules, new="till")
-    hits = tuple(hit.to((Route("default", "default"),)) for hit in match(rules, renamed.change, {}).hits)
+    hits = tuple(
+        hit.but(routes=(Route("default", "default"),)) for hit in match(rules, renamed.change, {}).hits
+    )
     found = replace(match(rules, renamed.change, {}), hits=hits)
     late = replace(renamed, received_at=at(100), decide=lambda state: decide(found, state, at(100)))
     await store.accept([late])
