@@ -1,7 +1,7 @@
 """The incidents, as the page, the API and the commands show them; closed where no change will end them."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -252,40 +252,6 @@ async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later],
         )
         alerts.append(_for_place(alert, said, told.get(route.queue, route)))
     await deliveries.insert(tx, alerts)
-
-
-async def reach(tx: Transaction, escalations: Mapping[int, str], now: datetime) -> set[int]:
-    """Note that escalations are sent now: from here on their places are told of the incident to its end.
-
-    Args:
-        tx: The transaction.
-        escalations: The incident of each delivery, by its number.
-        now: The time, UTC.
-
-    Returns:
-        The deliveries that nobody needs any more: somebody looks after the incident, or it is over.
-    """
-    attended = {incident.id: incident for incident in await locked(tx, sorted({*escalations.values()}))}
-    rows = await tx.fetch(
-        "SELECT id, incident_id, destination, queue FROM deliveries WHERE id = ANY($1)"
-        f" AND {tx.waits} ORDER BY id",
-        [*escalations],
-    )
-    needless = set(escalations)
-    for number, incident_id, destination, queue in rows:
-        incident = attended.get(incident_id)
-        if incident is None or incident.acknowledged:
-            continue
-        needless.discard(number)
-        place = next((place for place in incident.told if place.queue == queue), Route(destination, queue))
-        attended[incident_id] = incident.reaching(place)
-        await put_told(tx, attended[incident_id])
-    await tx.execute(
-        f"UPDATE deliveries SET state = 'cancelled', ended_at = $2 WHERE id = ANY($1) AND {tx.waits}",
-        sorted(needless),
-        to_micros(now),
-    )
-    return needless
 
 
 async def put_told(tx: Transaction, incident: Incident) -> None:
