@@ -66,8 +66,8 @@ class Messages:
             notifications[0] = await self.with_affected(notifications[0])
         pairs = zip(deliveries, notifications, strict=True)
         items = (
-            Item(one.key, notification, one.parent, one.incident_id, over=one.over, reopened=one.reopened)
-            for one, notification in pairs
+            Item(row.key, notification, row.parent, row.incident_id, over=row.over, reopened=row.reopened)
+            for row, notification in pairs
         )
         return Parcel(tuple(items), event)
 
