@@ -66,8 +66,15 @@ class Messages:
             notifications[0] = await self.with_affected(notifications[0])
         pairs = zip(deliveries, notifications, strict=True)
         items = (
-            Item(row.key, notification, row.parent, row.incident_id, over=row.over, reopened=row.reopened)
-            for row, notification in pairs
+            Item(
+                delivery.key,
+                notification,
+                delivery.parent,
+                delivery.incident_id,
+                over=delivery.over,
+                reopened=delivery.reopened,
+            )
+            for delivery, notification in pairs
         )
         return Parcel(tuple(items), event)
 
