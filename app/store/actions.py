@@ -14,9 +14,9 @@ from app.model.notification import UNMOVED, Message, Notification, one_line
 from app.model.silence import ANY, Silence
 from app.model.times import MICRO, micros_or_none, to_micros
 from app.rules.kin.quiet import UNTIL_TOLD
+from app.store.columns import acknowledgement_columns
 from app.store.queries import audit, deliveries, incidents, messages, reports, silences
 from app.store.queries.accept import INCIDENT, incident_of
-from app.store.rows import acknowledgement_columns
 from app.store.transaction import Transaction
 from app.store.views import AuditEntry
 

@@ -18,8 +18,8 @@ from app.rules.destination import ByCatalog
 from app.rules.rulebook import Queues, Rulebook
 from app.store import escalations, queries
 from app.store.actions import Action, ActionResult, Verb, act
+from app.store.columns import told_json
 from app.store.follow import follow, follow_escalations
-from app.store.queries.accept import told_json
 from app.store.rows import Aside, Claim, Incoming
 from app.store.store import Store
 from app.store.transaction import Transaction

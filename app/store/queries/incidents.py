@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from app.model.delivery import State
 from app.model.incident import Incident, Route, Step
 from app.model.notification import UNMOVED, Notification
 from app.model.times import MICRO, from_micros, micros_or_none, to_micros
 from app.rules.kin.quiet import waits
+from app.store.columns import told_json
 from app.store.cursor import LAST, number_of, page_of
 from app.store.kin import causes, shown
 from app.store.queries import deliveries, reports
-from app.store.queries.accept import INCIDENT, incident_of, told_json
+from app.store.queries.accept import INCIDENT, incident_of
 from app.store.queries.page import readable
 from app.store.rows import NewDelivery, notification_json
 from app.store.transaction import Row, Transaction
@@ -68,26 +68,6 @@ def _fits(which: IncidentFilter, values: list[object]) -> str:
     if which.acknowledged is not None:
         where += f" AND acknowledged_at IS {'NOT NULL' if which.acknowledged else 'NULL'}"
     return where
-
-
-async def stuck(tx: Transaction, since: datetime, now: datetime) -> dict[State, list[str]]:
-    """Find the open incidents, by id, of which an alert is dead, or due and waiting since a time, UTC.
-
-    What waits in a queue on hold counts at once. The keys are `DEAD` and `PENDING`.
-    """
-    select = (
-        "SELECT DISTINCT incident_id FROM deliveries JOIN queues ON queues.name = queue"
-        " JOIN incidents ON incidents.id = incident_id"
-        " WHERE resolved_at IS NULL AND kind = 'alert' AND deliveries.state ="
-    )
-    dead = await tx.fetch(f"{select} 'dead' ORDER BY 1")
-    waits = await tx.fetch(
-        f"{select} 'pending' AND deliveries.due_at <= $2 AND (on_hold IS NOT NULL OR waiting_since < $1)"
-        " ORDER BY 1",
-        to_micros(since),
-        to_micros(now),
-    )
-    return {State.PENDING: [name for (name,) in waits], State.DEAD: [name for (name,) in dead]}
 
 
 async def incident(tx: Transaction, name: str) -> IncidentRow | None:

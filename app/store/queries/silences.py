@@ -11,9 +11,9 @@ from app.model.incident import ALL_STEPS, Step
 from app.model.notification import Notification
 from app.model.silence import Silence, SilencePreview
 from app.model.times import from_micros, micros_or_none, to_micros
+from app.store.columns import acknowledgement_of, told_of
 from app.store.queries import deliveries, incidents, messages, reports
-from app.store.queries.accept import told_of
-from app.store.rows import acknowledgement_of, notification_json
+from app.store.rows import notification_json
 from app.store.transaction import Row, Transaction
 
 ESCAPED = re.compile(r"\[([*?[])\]")
