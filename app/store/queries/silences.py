@@ -204,13 +204,15 @@ async def settle(tx: Transaction, now: datetime) -> None:
             "   FROM deliveries AS kept WHERE silence_id = $1 AND kept.state = 'silenced'"
             "   AND NOT EXISTS (SELECT 1 FROM deliveries AS later WHERE later.incident_id = kept.incident_id"
             "     AND later.queue = kept.queue AND later.id > kept.id"
-            "     AND later.state IN ('delivered', 'silenced'))"
+            "     AND (later.state IN ('delivered', 'silenced') OR (later.state = 'pending'"
+            "      AND kept.step = 'escalated' AND later.step = 'escalated' AND later.due_at <= $2)))"
             "   GROUP BY kept.incident_id, kept.queue) AS suppressed"
             " JOIN deliveries ON deliveries.id = kept_id"
             " JOIN incidents ON incidents.id = deliveries.incident_id"
             " LEFT JOIN deliveries AS heard ON heard.id = heard_id"
             f" WHERE resolved_at IS NULL OR heard_id IS NOT NULL OR EXISTS ({BEHIND}) ORDER BY deliveries.id",
             number,
+            to_micros(now),
         )
         for delivery_id, text, heard, is_open, incident_id, entity, places, queue, *acknowledgement in rows:
             said = Notification.read(text).named(entity)
