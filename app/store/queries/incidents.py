@@ -235,16 +235,11 @@ async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later],
     said_last = said_last.but(acknowledged=None, version=incident.version, **UNMOVED)
     alerts, told = [], {place.queue: place for place in incident.told_so_far}
     for step, route, after, due_at in later:
-        window = after if step is Step.ESCALATED else None
-        said = said_last.but(step=step, at=due_at, window=window)
+        said = said_last.but(step=step, at=due_at, window=after if step is Step.ESCALATED else None)
         at = deliveries.UNTIL_RELEASED if incident.quiet else to_micros(due_at)
-        facts = {
-            "severity": incident.severity,
-            "waiting_since": at,
-            "due_at": at,
-            "repeat_after": after // MICRO,
-        }
-        alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step, **facts)
+        facts = {"incident_id": incident.id, "step": step, "severity": incident.severity, "due_at": at}
+        facts |= {"waiting_since": at, "repeat_after": after // MICRO}
+        alert = deliveries.following(last, to_micros(now), **facts)
         alerts.append(_for_place(alert, said, told.get(route.queue, route)))
     await deliveries.insert(tx, alerts)
 
