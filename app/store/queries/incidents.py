@@ -23,10 +23,9 @@ LAST_NOTIFICATION = (
     "(SELECT notification FROM deliveries WHERE incident_id = incidents.id"
     " ORDER BY deliveries.id DESC LIMIT 1)"
 )
+LAST_ALERT = f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1"
 INCIDENT_ROW = f"{INCIDENT}, {LAST_NOTIFICATION}, {shown.CAUSE}"
 WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at"
-
-
 ALL_OF_THEM = IncidentFilter()
 Later = tuple[Step, Route, timedelta, datetime]
 """What is to be said where, how long after what, and when that is."""
@@ -190,15 +189,12 @@ async def alerts_of(
     # Of one that waits or is quiet nobody has heard.
     if not places or waits(incident, now):
         return []
-    last = await tx.fetch_row(
-        f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1",
-        incident.id,
-    )
+    last = await tx.fetch_row(LAST_ALERT, incident.id)
     if last is None:
         return []
-    alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
-    said_last = Notification.read(alert.notification).named(incident.entity)
-    said, alert = say(said_last), alert._replace(severity=incident.severity)
+    facts = {"incident_id": incident.id, "step": step, "severity": incident.severity}
+    alert = deliveries.following(last, to_micros(now), **facts)
+    said = say(Notification.read(alert.notification).named(incident.entity))
     return [_for_place(alert, said, place) for place in places]
 
 
@@ -206,30 +202,24 @@ def _for_place(alert: NewDelivery, said: Notification, place: Route) -> NewDeliv
     """Address what is said in the words of an alert, which may be another place's."""
     if place.queue != alert.queue:
         said = said.but(instead="", at_any_time=place.at_any_time)
-    return alert._replace(
-        destination=place.destination, queue=place.queue, notification=notification_json(said)
-    )
+    text = notification_json(said)
+    return alert._replace(destination=place.destination, queue=place.queue, notification=text)
 
 
 async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later], now: datetime) -> None:
     """Write what is to be said later of an incident, in the words of its last alert."""
-    last = await tx.fetch_row(
-        f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1",
-        incident.id,
-    )
+    last = await tx.fetch_row(LAST_ALERT, incident.id)
     if last is None:
         return
     said_last = Notification.read(last[3]).named(incident.entity)
     said_last = said_last.but(acknowledged=None, version=incident.version, **UNMOVED)
     alerts, told = [], {place.queue: place for place in incident.told_so_far}
     for step, route, after, due_at in later:
-        window = after if step is Step.ESCALATED else None
-        said = said_last.but(step=step, at=due_at, window=window)
-        alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
+        said = said_last.but(step=step, at=due_at, window=after if step is Step.ESCALATED else None)
         at = deliveries.UNTIL_RELEASED if incident.quiet else to_micros(due_at)
-        alert = alert._replace(
-            severity=incident.severity, waiting_since=at, due_at=at, repeat_after=after // MICRO
-        )
+        facts = {"incident_id": incident.id, "step": step, "severity": incident.severity, "due_at": at}
+        facts |= {"waiting_since": at, "repeat_after": after // MICRO}
+        alert = deliveries.following(last, to_micros(now), **facts)
         alerts.append(_for_place(alert, said, told.get(route.queue, route)))
     await deliveries.insert(tx, alerts)
 
