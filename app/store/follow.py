@@ -1,4 +1,4 @@
-"""What is open follows the rules in force, whenever these are read."""
+"""What is open follows the rules in force, whenever these are read, and whom it escalates to."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from app.store.columns import told_json
 from app.store.kin import causes
 from app.store.queries import audit
 from app.store.queries.accept import INCIDENT, incident_of
-from app.store.queries.incidents import LAST_NOTIFICATION, Later, close, locked, put_later
+from app.store.queries.incidents import LAST_NOTIFICATION, Later, close, locked, put_later, put_told
 from app.store.queries.page import readable
 from app.store.transaction import Transaction
 from app.store.views import AuditEntry
@@ -205,3 +205,37 @@ async def _wait_until(tx: Transaction, incident: Incident, due_at: datetime) -> 
         later,
         before,
     )
+
+
+async def reach(tx: Transaction, escalations: Mapping[int, str], now: datetime) -> set[int]:
+    """Note that escalations are sent now: from here on their places are told of the incident to its end.
+
+    Args:
+        tx: The transaction.
+        escalations: The incident of each delivery, by its number.
+        now: The time, UTC.
+
+    Returns:
+        The deliveries that nobody needs any more: somebody looks after the incident, or it is over.
+    """
+    attended = {incident.id: incident for incident in await locked(tx, sorted({*escalations.values()}))}
+    rows = await tx.fetch(
+        "SELECT id, incident_id, destination, queue FROM deliveries WHERE id = ANY($1)"
+        f" AND {tx.waits} ORDER BY id",
+        [*escalations],
+    )
+    needless = set(escalations)
+    for number, incident_id, destination, queue in rows:
+        incident = attended.get(incident_id)
+        if incident is None or incident.acknowledged:
+            continue
+        needless.discard(number)
+        place = next((place for place in incident.told if place.queue == queue), Route(destination, queue))
+        attended[incident_id] = incident.reaching(place)
+        await put_told(tx, attended[incident_id])
+    await tx.execute(
+        f"UPDATE deliveries SET state = 'cancelled', ended_at = $2 WHERE id = ANY($1) AND {tx.waits}",
+        sorted(needless),
+        to_micros(now),
+    )
+    return needless

@@ -123,7 +123,9 @@ class Soak:
         """Go through the phases, again and again; say in words what is wrong in the end."""
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.running.port}", timeout=30)
+                httpx.AsyncClient(
+                    base_url=f"http://127.0.0.1:{self.running.port}", timeout=httpx.Timeout(30, pool=None)
+                )
             )
             self.samples.append(self._look())
             watching = asyncio.create_task(self._watch())
