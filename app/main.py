@@ -21,6 +21,7 @@ from app.observe.metrics import Metrics
 from app.observe.tracing import OFF
 from app.receive import webhook
 from app.receive.event import WEBHOOK_PATH
+from app.receive.pieces import MAX_READ_BYTES
 from app.receive.whole import TAKE
 from app.runtime.apart import Apart
 from app.runtime.configured import open_links
@@ -40,7 +41,6 @@ from app.web.middleware import (
     webhook_answers,
     without_last_slash,
 )
-from app.web.pieces import MAX_READ_BYTES
 from app.web.prefix import with_prefix
 from app.web.protocol import limit_uvicorn
 from app.web.shutdown import on_stop_signal
