@@ -27,6 +27,7 @@ from app.runtime.apart import Apart
 from app.runtime.configured import open_links
 from app.runtime.listener import Runtime, open_runtime
 from app.runtime.process import settle_memory, start_up
+from app.runtime.shutdown import on_stop_signal
 from app.settings import Settings
 from app.store.opening import prepare_store
 from app.web import docs, health, metrics
@@ -43,7 +44,6 @@ from app.web.middleware import (
 )
 from app.web.prefix import with_prefix
 from app.web.protocol import limit_uvicorn
-from app.web.shutdown import on_stop_signal
 
 MAX_OPEN_FILES = 65_536
 

@@ -273,9 +273,8 @@ def _value_change(change: PropertyChange) -> ValueChange:
 
 def _bounded(value: Any) -> Any:
     # As text, because half an object is no JSON.
-    if isinstance(value, (str, dict, list, tuple)):
-        text = text_of(value)
-        return value if len(text) <= MAX_VALUE_CHARS else cut(text, MAX_VALUE_CHARS)
+    if isinstance(value, (str, dict, list, tuple)) and len(text := text_of(value)) > MAX_VALUE_CHARS:
+        return cut(text, MAX_VALUE_CHARS)
     return value
 
 

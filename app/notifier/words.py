@@ -159,7 +159,8 @@ class Words:
 
     def _others(self) -> list[str]:
         """Say what it has to do with incidents of other entities."""
-        words = [self.show(self.last.below, MAX_SHOWN_REASON_CHARS)] if self.last.below else []
+        below = (self.last.below or "").removeprefix(f"{self.last.state} now: ")  # a group's state says so
+        words = [self.show(below, MAX_SHOWN_REASON_CHARS)] if below else []
         if self.last.affected and not self.line.ended:
             words.append(self.show(self.last.affected, 3 * MAX_SHOWN_REASON_CHARS))
         quiet = [alert.was_quiet for alert in self.line.notifications if alert.was_quiet]

@@ -234,7 +234,7 @@ def _assemble(
     apart: "Apart | None",
 ) -> Runtime:
     context = notifier_context(
-        settings, templates, port, lambda run: store.read(queries.reports.fate, run), machine.clock
+        settings, templates, port, lambda run: store.read(queries.reports.fate, run), store.clock
     )
     load = partial(load_usable, settings, context)
     rules, notifiers = load()

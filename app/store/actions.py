@@ -14,9 +14,9 @@ from app.model.notification import UNMOVED, Message, Notification, one_line
 from app.model.silence import ANY, Silence
 from app.model.times import MICRO, micros_or_none, to_micros
 from app.rules.kin.quiet import UNTIL_TOLD
+from app.store.columns import acknowledgement_columns
 from app.store.queries import audit, deliveries, incidents, messages, reports, silences
 from app.store.queries.accept import INCIDENT, incident_of
-from app.store.rows import acknowledgement_columns
 from app.store.transaction import Transaction
 from app.store.views import AuditEntry
 
@@ -157,6 +157,13 @@ async def _acknowledge(tx: Transaction, action: Action, incident: Incident, now:
     await tx.execute(
         "UPDATE deliveries SET state = 'cancelled', ended_at = $2 WHERE id = ANY($1) AND state = 'pending'",
         cancelled,
+        to_micros(now),
+    )
+    await tx.execute(  # and what hours or a silence keep back, so that it does not count from before
+        "UPDATE deliveries SET state = 'cancelled', ended_at = $2 WHERE incident_id = $1"
+        " AND state = 'silenced' AND step = 'escalated'"
+        " AND silence_id IN (SELECT id FROM silences WHERE NOT settled)",
+        incident.id,
         to_micros(now),
     )
     await reports.announce(tx, cancelled, to_micros(now))

@@ -50,9 +50,9 @@ def _storable(name: str) -> str:
     return name.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _ends(incident: Incident, change: CatalogChange) -> list[Alert]:
+def _ends(incident: Incident, change: CatalogChange, now: datetime) -> list[Alert]:
     """Tell, wherever it was told, that another incident goes on for it: pagers know each by its own id."""
-    if waits(incident, change.at):
+    if waits(incident, now):
         return []
     about = Notification.about(
         change, None, (), rule=incident.rule, step=Step.RESOLVED, severity=incident.severity
@@ -168,7 +168,7 @@ class Group:
             taken[incident.id] = incident.but(entity=entity[1])
             if other := here.get(incident.rule):  # an entity has one that is open: it ends for both
                 taken[incident.id] = taken[incident.id].over(change.at).but(version=incident.version + 1)
-                ends += _ends(incident, change)
+                ends += _ends(incident, change, incoming.received_at)
                 # A job has a queue by the entity's name: the same one must not be told in two.
                 taken[other.id] = other.told_as(incident)
         if (before := self.known.get(former)) and not before.gone and (known is None or known.gone):

@@ -12,19 +12,28 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.deliver.load import MAX_SUMMED_UP
+from app.deliver.message import Messages
 from app.deliver.retry import GIVE_UP_AFTER
+from app.deliver.update import update_message
 from app.errors import DeliveryFailed, MessageGone, Scope, StoreUnavailable
+from app.jq.runner import Jq
 from app.model.delivery import Outcome, State
 from app.model.incident import Route, Step
 from app.model.notification import Message
 from app.model.silence import Silence
+from app.model.times import Micros
 from app.notifier.base import SEND_TIMEOUT, Parcel, Sent, Story
+from app.rules.kin.affected import Affected
+from app.rules.last_known import LastKnown
+from app.rules.rule import BUILT_IN, RuleSet
 from app.store import queries
+from app.store.kin.shown import affected
 from app.store.rows import Claim, Waiting
 from app.store.sqlite.database import open_sqlite
 from app.store.store import Store
 from tests.conftest import NOW
 from tests.deliver.helpers import DEAD, ON_HOLD, PAUSE, TRANSIENT, Rig, ScriptedNotifier
+from tests.notifier.helpers import notification
 from tests.store.helpers import LEASE, incoming, sent_to
 from tests.waiting import until
 
@@ -434,6 +443,40 @@ async def test_a_message_follows_its_incident(rig: ChannelRig) -> None:
     ((message, stories),) = rig.channel.updates
     assert message == POSTED
     assert [(story.first.step, story.last.step) for story in stories] == [(Step.OPENED, Step.CHANGED)]
+
+
+async def test_a_changed_message_names_who_is_affected(rig: ChannelRig) -> None:
+    """As a new one does: by the last known states, while it is open, where the message has one incident."""
+    asks = RuleSet([BUILT_IN.model_copy(update={"affected": Affected(relation=("needs",))})])
+    states = {
+        name: LastKnown({"relations.needs": "one"}, {}, True, Micros(0), whole=True)
+        for name in ("shop", "api")
+    }
+    await rig.store.write(queries.last_known.record_states, "service", states)
+    messages = Messages(rig.store.body, Jq(), asks, lambda *about: rig.store.read(affected, *about))
+    for after, entities, text in (
+        ("Degraded", ["one"], "affects 2: api, shop"),
+        ("Healthy", ["one"], ""),
+        ("Degraded", ["one", "two"], ""),
+    ):
+        last = notification(entity="one", rule=BUILT_IN.name, ended=after == "Healthy")
+        claim = Claim(
+            queue="default/updates",
+            token="a",
+            claimed_at=NOW,
+            lease_until=NOW + LEASE,
+            failures=0,
+            on_hold=False,
+            destination="default",
+            deliveries=(),
+            waiting=1,
+            body=b"",
+            message=POSTED,
+            stories=tuple((last, last, entity) for entity in entities),
+        )
+        await update_message(rig.channel, claim, messages.with_affected)
+        _, stories = rig.channel.updates[-1]
+        assert [story.last.affected for story in stories] == [text] * len(entities)
 
 
 async def test_a_message_that_is_gone_is_forgotten(rig: ChannelRig) -> None:

@@ -48,3 +48,14 @@ def test_a_late_end_and_a_deletion_while_it_flapped() -> None:
     assert words_of(late).state == "late"
     deleted = notification(action=DELETE, step=Step.SETTLED, ended=True, opened_at=late.at)
     assert not any("stable" in words for words in words_of(deleted).course())
+
+
+@pytest.mark.parametrize(
+    ("open_", "others"), [("1 open", "1 degraded"), ("3 or more open", "1 open now: 1 degraded")]
+)
+def test_a_group_counts_once(open_: str, others: str) -> None:
+    """Its state and its lines may say the same number."""
+    group = notification(change=None, state=open_, below="1 open now: 1 degraded", members=(), ended=True)
+    words = words_of(group)
+    assert words.phrase() == f": {open_}"
+    assert words.course()[-1] == others

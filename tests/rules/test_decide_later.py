@@ -51,6 +51,19 @@ def test_what_arrives_after_it_has_lasted_is_told_at_once() -> None:
     assert life.told == [(7, Step.OPENED)]
 
 
+@pytest.mark.parametrize("flaps", [False, True])
+def test_a_clock_that_is_behind_ports(flaps: bool) -> None:
+    """What must last, or stay stable, does so from now on: the change may seem to come from the future."""
+    flap = {"changes": 2, "within": "5m"}
+    often = rule(when={"property": "cpu", "above": 80}, resolve={"property": "cpu", "below": 80}, flap=flap)
+    life = Life([often if flaps else LASTING])
+    life.take(cpu(70, 85), 0, arrives=-120)
+    if flaps:
+        life.take(cpu(85, 70), 1, arrives=-119)
+        life.take(cpu(70, 85), 2, arrives=-118)
+    assert [alert.due_at for alert in life.later] == [NOW + (-113 if flaps else -115) * MINUTE]
+
+
 def test_what_does_not_last_is_never_heard_of() -> None:
     """Neither its beginning nor its end."""
     life = Life([LASTING])

@@ -121,7 +121,11 @@ class Catalog:
                 hit.kin.routes.update({rule.name: _routes(rule.send) for rule in hit.kin.groups})
         kins = tuple(matched.kins.values())
         return Incoming(
-            change, body, now, lambda state: decide(replace(matched, hits=hits), state, now), kins=kins
+            change,
+            body,
+            now,
+            lambda state: decide(replace(matched, hits=hits), state, now + state.step),
+            kins=kins,
         )
 
     def _snapshot(self, entity: str) -> EntitySnapshot:

@@ -1,9 +1,11 @@
 """The clock of a store: it runs steadily, and when the machine's or the server's is set, what waits moves."""
 
 import asyncio
+import re
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,10 +18,11 @@ from typing_extensions import override
 from app.model.delivery import Outcome
 from app.model.incident import Person
 from app.model.silence import Silence
+from app.model.times import from_micros
 from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
 from app.store.actions import Action, act
-from app.store.clock import StoreClock
+from app.store.clock import MOVE_SILENCES, MOVES, StoreClock
 from app.store.follow import follow_escalations
 from app.store.opening import now
 from app.store.postgres.database import open_postgres
@@ -28,6 +31,7 @@ from app.store.queries.prune import cutoff
 from app.store.queue_state import QueueState
 from app.store.rows import Attempt, Claim
 from app.store.sqlite.database import open_sqlite
+from app.store.sqlite.schema import STEPS as SCHEMA
 from app.store.store import Store
 from app.store.transaction import Transaction
 from tests.postgres import PostgresServer
@@ -218,6 +222,94 @@ async def test_each_process_follows_and_one_moves(machine: Machine) -> None:
     assert near((await queue(second)).next_at - second.clock(), MINUTE)
     for store in (first, second):
         await store.close()
+
+
+@pytest.mark.parametrize("step", [-2 * HOUR, 25 * HOUR])
+async def test_a_time_read_before_the_clock_was_set(machine: Machine, step: timedelta) -> None:
+    """What a process writes that has yet to see it fits in with what was moved: in each operation."""
+    first, second = [await machine.start() for _ in range(2)]
+    for store in (first, second):
+        await store.follow_clock()
+    await first.accept([replace(incoming(), received_at=first.clock(), stepped=first.clock.known)])
+    (claim,) = await take(first)
+    await machine.set(step)
+    await second.follow_clock()
+
+    async def write() -> None:
+        attempt = replace(retry_at(claim, HOUR), outcome=Outcome.ON_HOLD, unsure=True)
+        assert await first.record(claim, attempt)
+        await first.write(queries.deliveries.probe_on_hold, first.clock())
+        time = first.clock()
+        for starts_at in (time, time + 50 * DAY):
+            silence = Silence("*", "*", "*", "*", starts_at, starts_at + HOUR, "A", "")
+            await first.write(queries.silences.add, silence)
+        later = replace(incoming(entity="other"), received_at=first.clock(), stepped=first.clock.known)
+        await first.accept([later])
+
+    before = first.clock()
+    await write()
+    time = second.clock()
+    assert near(first.clock() - before, timedelta(0))  # it has yet to see it
+    assert near((await queue(second)).next_at - time, timedelta(0))
+    later, soon = await second.read(queries.silences.silences, active_at=time)
+    assert near(soon.ends_at - time, HOUR)
+    assert near(later.starts_at - before, 50 * DAY)  # a time of the calendar
+    ((unsure_since, waiting_since, received_at),) = await second.read(
+        lambda tx: tx.fetch(
+            "SELECT unsure_since, (SELECT max(waiting_since) FROM deliveries),"
+            " (SELECT max(received_at) FROM changes WHERE entity = 'other') FROM queues"
+        )
+    )
+    for micros in (unsure_since, waiting_since, received_at):
+        assert near(from_micros(micros) - time, timedelta(0))
+    for store in (first, second):
+        await store.close()
+
+
+STAYS = {
+    "when it happened": (
+        "actions.at attempts.started_at attempts.ended_at audit.at changes.received_at deliveries.created_at"
+        " deliveries.ended_at deliveries.copied_at incidents.acknowledged_at queues.delivered_at"
+        " quarantine.received_at reconcile_runs.started_at reconcile_runs.ended_at reports.created_at"
+        " last_known.moved_at messages.posted_at sockets.seen_at"
+    ),
+    "by Port's clock": (
+        "changes.at incidents.opened_at incidents.changed_at incidents.resolved_at last_known.at"
+        " quarantine.signed_at"
+    ),
+    "by which it is seen that the clock was set": (
+        "clock.seen_at clock.stepped clock.booted_at clock.pruned_to clock.retention"
+    ),
+    "no time, or a span": (
+        "attempts.delivery_id actions.audit_id changes.alerts deliveries.change_id deliveries.repeat_after"
+        " deliveries.message_id deliveries.report_id deliveries.silence_id incident_messages.message_id"
+        " incident_ties.quiets incidents.flapping incidents.version last_known.version last_known.gone"
+        " queues.failures queues.unsure_sends reconcile_runs.entities reconcile_runs.recorded"
+        " reconcile_runs.differences reconcile_runs.missed silences.settled"
+    ),
+}
+"""The numbers of the schema that a set clock leaves as they are, by the reason why."""
+
+
+def test_each_time_moves_or_has_a_reason_to_stay() -> None:
+    """A new column must be moved with the clock, or be named above; and both must be there."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript((SCHEMA / "0001_first.sql").read_text())
+        columns = {
+            f"{table}.{name}"
+            for table, name in db.execute(
+                "SELECT tables.name, columns.name FROM sqlite_schema AS tables,"
+                " pragma_table_info(tables.name) AS columns"
+                " WHERE tables.type = 'table' AND columns.type = 'INTEGER' AND columns.name <> 'id'"
+            )
+        }
+    moved = {
+        f"{table.removeprefix('UPDATE ')}.{name}"
+        for table, assigned in (text.split(" SET ") for text in (*MOVES, MOVE_SILENCES))
+        for name in re.findall(r"(\w+) =", assigned.split(" WHERE ")[0])
+    }
+    stays = [name for names in STAYS.values() for name in names.split()]
+    assert sorted([*moved, *stays]) == sorted(columns)
 
 
 async def test_no_claim_waits_for_anothers_note(machine: Machine) -> None:

@@ -211,6 +211,22 @@ async def test_two_that_wait_become_one(store: Store) -> None:
     assert await tell(store, 3700) == [("default", Step.REMINDED, "")]
 
 
+async def test_two_that_were_told_become_one_late(store: Store) -> None:
+    """The change that renames one is older than its alert: the alert has gone out, so its end is told."""
+    rules = ruled(when={**HEALTH["when"], "for": "60s"})
+    await store.accept([went("Healthy", "Degraded", 0, rules=rules)])
+    await store.accept([went("Healthy", "Degraded", 1, rules=rules, old="till", new="till")])
+    assert [step for _, step, _ in await tell(store, 61)] == [Step.OPENED] * 2
+    renamed = went("Degraded", "Degraded", 5, rules=rules, new="till")
+    hits = tuple(
+        hit.but(routes=(Route("default", "default"),)) for hit in match(rules, renamed.change, {}).hits
+    )
+    found = replace(match(rules, renamed.change, {}), hits=hits)
+    late = replace(renamed, received_at=at(100), decide=lambda state: decide(found, state, at(100)))
+    await store.accept([late])
+    assert [step for _, step, _ in await tell(store, 101)] == [Step.RESOLVED]
+
+
 async def test_renamed_and_resolved_at_once(store: Store) -> None:
     """A change that does both, in one group with the change before it, ends the incident."""
     await store.accept([went("Healthy", "Degraded", 0), went("Degraded", "Healthy", 5, new="till")])

@@ -3,7 +3,8 @@
 import asyncio
 import random
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -300,3 +301,22 @@ async def test_replicas_at_the_same_moment(database: str) -> None:
         await catalog.go_to(100)
         told = [entity for _, entity, step, _ in catalog.heard["owners"] if step == "opened"]
         assert sorted(told) == sorted(services)
+
+
+@DATABASES
+async def test_a_clock_that_is_behind_ports(database: str) -> None:
+    """What is held is held from now on, and what happens meanwhile does not prolong that."""
+    behind = timedelta(hours=-2)
+    async with Catalog(database, rules(**QUIET), {"a": "service"}) as catalog:
+
+        async def due_at(state: str) -> datetime | None:
+            one = catalog.incoming("a", state)
+            await catalog.store.accept([replace(one, received_at=one.received_at + behind, step=behind)])
+            (row,) = await catalog.store.read(queries.incidents.worst, 1)
+            return row.incident.due_at
+
+        catalog.relations["a"] = {"cluster": "eu-1"}
+        expected = catalog.now + behind + timedelta(seconds=WAIT)
+        assert await due_at("Degraded") == expected
+        catalog.second += 9
+        assert await due_at("Slow") == expected
