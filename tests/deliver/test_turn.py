@@ -21,6 +21,7 @@ from app.model.delivery import Outcome, State
 from app.model.incident import Route, Step
 from app.model.notification import Message
 from app.model.silence import Silence
+from app.model.times import Micros
 from app.notifier.base import SEND_TIMEOUT, Parcel, Sent, Story
 from app.rules.kin.affected import Affected
 from app.rules.last_known import LastKnown
@@ -448,7 +449,8 @@ async def test_a_changed_message_names_who_is_affected(rig: ChannelRig) -> None:
     """As a new one does: by the last known states, while it is open, where the message has one incident."""
     asks = RuleSet([BUILT_IN.model_copy(update={"affected": Affected(relation=("needs",))})])
     states = {
-        name: LastKnown({"relations.needs": "one"}, {}, True, 0, whole=True) for name in ("shop", "api")
+        name: LastKnown({"relations.needs": "one"}, {}, True, Micros(0), whole=True)
+        for name in ("shop", "api")
     }
     await rig.store.write(queries.last_known.record_states, "service", states)
     messages = Messages(rig.store.body, Jq(), asks, lambda *about: rig.store.read(affected, *about))
@@ -468,7 +470,7 @@ async def test_a_changed_message_names_who_is_affected(rig: ChannelRig) -> None:
             destination="default",
             deliveries=(),
             waiting=1,
-            body=None,
+            body=b"{}",
             message=POSTED,
             stories=tuple((last, last, entity) for entity in entities),
         )
