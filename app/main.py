@@ -21,11 +21,13 @@ from app.observe.metrics import Metrics
 from app.observe.tracing import OFF
 from app.receive import webhook
 from app.receive.event import WEBHOOK_PATH
+from app.receive.pieces import MAX_READ_BYTES
 from app.receive.whole import TAKE
 from app.runtime.apart import Apart
 from app.runtime.configured import open_links
 from app.runtime.listener import Runtime, open_runtime
 from app.runtime.process import settle_memory, start_up
+from app.runtime.shutdown import on_stop_signal
 from app.settings import Settings
 from app.store.opening import prepare_store
 from app.web import docs, health, metrics
@@ -40,10 +42,8 @@ from app.web.middleware import (
     webhook_answers,
     without_last_slash,
 )
-from app.web.pieces import MAX_READ_BYTES
 from app.web.prefix import with_prefix
 from app.web.protocol import limit_uvicorn
-from app.web.shutdown import on_stop_signal
 
 MAX_OPEN_FILES = 65_536
 

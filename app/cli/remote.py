@@ -15,7 +15,7 @@ from app.environment import environment
 from app.errors import ListenerError, SettingsError
 from app.model.notification import one_line
 from app.network import Network
-from app.port.refusal import why_unreached
+from app.port.refusal import UNREACHED, why_unreached
 from app.web.api.models import ActionOut, PageOut
 
 _Out = TypeVar("_Out", bound=BaseModel)
@@ -108,7 +108,7 @@ class Remote:
                 timeout=REMOTE_SECONDS,
                 **Network(environment()).httpx(self.url),
             )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except UNREACHED as error:
             raise ListenerError(f"cannot reach {self.url}: {why_unreached(error)}") from None
         try:
             content = answer.json()

@@ -15,7 +15,7 @@ from app.model.notification import one_line
 from app.network import Network
 from app.observe.logs import configure_logging
 from app.observe.metrics import prepare_metrics
-from app.port.refusal import why_unreached
+from app.port.refusal import UNREACHED, why_unreached
 from app.port.setup.probe import MEANINGS
 from app.receive.event import WEBHOOK_PATH
 from app.settings import load_settings
@@ -75,7 +75,7 @@ def send(
         )
     except httpx.TimeoutException:
         raise ListenerError(f"no answer from {url} within {SEND_SECONDS:.0f} s") from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except UNREACHED as error:
         raise ListenerError(
             f"cannot reach {url}: {why_unreached(error)}. Is the listener running? (python -m app serve)"
         ) from None

@@ -203,9 +203,11 @@ class SlackSocket:
         finally:
             connection.over.set()
             self._connections.discard(connection)
-            with suppress(Exception):
-                await connection.ws.close()
-            await connection.session.close()
+            try:
+                with suppress(Exception):
+                    await connection.ws.close()
+            finally:  # also where a stop does not wait for Slack's answer
+                await connection.session.close()
 
     def _heed(self, connection: _Connection, envelope: Mapping[str, Any]) -> None:
         match envelope.get("type"):

@@ -13,7 +13,7 @@ from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.silence import silence_of
 from app.notifier.base import SEND_TIMEOUT, Sent
-from app.store import queries
+from app.store import escalations
 from app.store.rows import Aside, Attempt, Claim, Waiting
 from app.store.store import Store
 
@@ -131,7 +131,7 @@ async def load_claim(
         anything = replace(claim, sent_together=frozenset())
         return await load_claim(store, anything, room=room, why_not=why_not, held=held, clock=clock)
     if load.escalations:  # before it is sent: from here on the destination is told to the end
-        needless = await store.write(queries.incidents.reach, load.escalations, clock())
+        needless = await store.write(escalations.reach, load.escalations, clock())
         load.listed = [delivery for delivery in load.listed if delivery.id not in needless]
         load.further = [number for number in load.further if number not in needless]
     return load

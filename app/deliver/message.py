@@ -66,8 +66,15 @@ class Messages:
             notifications[0] = await self.with_affected(notifications[0])
         pairs = zip(deliveries, notifications, strict=True)
         items = (
-            Item(one.key, notification, one.parent, one.incident_id, over=one.over, reopened=one.reopened)
-            for one, notification in pairs
+            Item(
+                delivery.key,
+                notification,
+                delivery.parent,
+                delivery.incident_id,
+                over=delivery.over,
+                reopened=delivery.reopened,
+            )
+            for delivery, notification in pairs
         )
         return Parcel(tuple(items), event)
 

@@ -156,14 +156,13 @@ class Sender:
 
     def _delivered(self, claim: Claim, load: Load, sent: Sent, started_at: datetime) -> Attempt:
         ended_at, named = self._now(claim), load.named(sent)
-        further = load.further if sent.delivered is None else []
         return Attempt(
             Outcome.DELIVERED,
             sent.detail,
             started_at,
             ended_at,
             self._rested(claim, ended_at),
-            delivery_ids=[*(delivery.id for delivery in named), *further],
+            delivery_ids=[*(row.id for row in named), *(load.further if sent.delivered is None else ())],
             since=[delivery.waiting_since for delivery in named],
             asides=load.asides,
             # One that sums up thousands is no incident's own: to update it for each would take too long.
@@ -251,9 +250,7 @@ class Sender:
         # The failure counts for the first alone: the next attempt takes whatever waits then.
         concerned = load.listed[:1]
         if following.outcome is Outcome.DEAD and failure.scope is Scope.TRANSIENT:
-            concerned = [
-                delivery for delivery in load.listed if ended_at - delivery.waiting_since >= GIVE_UP_AFTER
-            ]
+            concerned = [row for row in load.listed if ended_at - row.waiting_since >= GIVE_UP_AFTER]
         elif not claim.alerts or elsewhere is not None:
             concerned = load.listed
         return Attempt(
@@ -277,9 +274,8 @@ class Sender:
         route = self.fallbacks.get(claim.destination)
         # If it was on hold already, the notice went out then. What is only updated or reported waits for
         # nobody else; and a job gets the alerts, but does not run because of a notice.
-        if route is None or claim.on_hold or following.outcome is not Outcome.ON_HOLD or not claim.alerts:
-            return None
-        if Step.NOTICE not in route.steps:
+        goes_on_hold = following.outcome is Outcome.ON_HOLD and not claim.on_hold and claim.alerts
+        if route is None or not goes_on_hold or Step.NOTICE not in route.steps:
             return None
         why = f"Destination {claim.destination} is on hold: {following.reason}"
         advice = remedy(following.reason)

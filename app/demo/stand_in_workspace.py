@@ -86,7 +86,9 @@ class StandInWorkspace:
                 return {"view": {"id": "V1"}}
             case "conversations.history" | "conversations.replies":
                 channel = given["channel"]
-                return {"messages": [one for one in self.messages[::-1] if one["channel"] == channel]}
+                return {
+                    "messages": [message for message in self.messages[::-1] if message["channel"] == channel]
+                }
             case "conversations.info" if given["channel"] in NAMES:
                 return {
                     "channel": {"id": given["channel"], "name": NAMES[given["channel"]], "is_member": True}
@@ -126,7 +128,7 @@ class StandInWorkspace:
         action: dict[str, Any] = {"action_id": form["action_id"], "block_id": form["block_id"]}
         if value := form.get("value"):
             action["selected_option"] = {"value": value}
-        channel = next(one["channel"] for one in self.messages if one["ts"] == form["ts"])
+        channel = next(message["channel"] for message in self.messages if message["ts"] == form["ts"])
         return await self._send(
             {
                 "type": "block_actions",

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 DAY = timedelta(days=1)
+MINUTE = timedelta(minutes=1)
 DAYS_OF_A_WEEK = 7
 
 
@@ -48,4 +49,12 @@ class Week:
                     yield begin, end
 
     def _utc(self, day: date, at: time, *, fold: int) -> datetime:
-        return datetime.combine(day, at.replace(fold=fold), self.zone).astimezone(UTC)
+        shown = datetime.combine(day, at)
+        utc = shown.replace(fold=fold, tzinfo=self.zone).astimezone(UTC)
+        if (
+            utc.astimezone(self.zone).replace(tzinfo=None) != shown
+        ):  # the clock leaves it out: where it goes on
+            utc = shown.replace(fold=1, tzinfo=self.zone).astimezone(UTC)  # before that
+            while utc.astimezone(self.zone).replace(tzinfo=None) < shown:
+                utc += MINUTE
+        return utc

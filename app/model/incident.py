@@ -1,11 +1,12 @@
 """The life of an incident: opened, changed, resolved."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+from app.model.immutable import Immutable
 
 Severity = Literal["critical", "warning", "info"]
 RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
@@ -130,8 +131,8 @@ class Tie(NamedTuple):
         return self[:3]
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
+@dataclass(frozen=True)
+class Incident(Immutable):
     """Something wrong with one entity, by one rule.
 
     Attributes:
@@ -181,11 +182,6 @@ class Incident:
         """Where it was alerted, without the places that only an escalation would reach."""
         return tuple(place for place in self.told if not place.later)
 
-    def but(self, **facts: Any) -> "Incident":
-        """Copy it with other facts. (`replace` takes twice as long.)"""
-        values = dict(zip(_FACTS, _FACTS_OF(self), strict=True)) | facts
-        return Incident(*values.values())
-
     def reaching(self, route: Route) -> "Incident":
         """Copy it with a place that is told of it from now on, to its end."""
         # A job has several queues: it may have been told in another one. But each channel of the catalog's
@@ -209,10 +205,6 @@ class Incident:
         return self.but(resolved_at=at, acknowledged=None, escalates_from=None, told=self.told_so_far)
 
 
-_FACTS = tuple(field.name for field in fields(Incident))
-_FACTS_OF = attrgetter(*_FACTS)
-
-
 def counted(incident: Incident, at: datetime, changes: int, within: timedelta) -> Incident:
     """Note that an incident opens, changes or ends at a time, and whether it flaps from then on.
 
@@ -226,9 +218,7 @@ def counted(incident: Incident, at: datetime, changes: int, within: timedelta) -
     stable = bool(incident.moves) and at - incident.moves[-1] >= within
     recent = () if stable else tuple(move for move in incident.moves if at - move < within)
     moves = (*recent, at)[-changes:]  # older ones cannot make the number full again
-    return replace(
-        incident, moves=moves, flapping=(incident.flapping and not stable) or len(moves) >= changes
-    )
+    return incident.but(moves=moves, flapping=(incident.flapping and not stable) or len(moves) >= changes)
 
 
 def advance(

@@ -1,16 +1,15 @@
 """The neutral facts of an alert. A notifier renders them; the store keeps them as JSON."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from pydantic import AwareDatetime, ConfigDict, TypeAdapter
 
 from app.model.change import ACTION_RUN, CREATE, DELETE, ENTITY, TIMER_EXPIRED, UPDATE, CatalogChange
 from app.model.diff import PropertyChange
+from app.model.immutable import Immutable
 from app.model.incident import Acknowledgement, Severity, Step
 from app.model.text import cut, without_controls
 from app.model.times import EPOCH
@@ -57,8 +56,8 @@ class Part:
     literal: bool
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots, too: a copy has the same dictionary
-class Notification:
+@dataclass(frozen=True, kw_only=True)
+class Notification(Immutable):
     """The facts about one change that matters.
 
     Attributes:
@@ -159,8 +158,7 @@ class Notification:
         # Port's pages say that a timer's event holds the entity as it is: nothing in it changed.
         if change.action == TIMER_EXPIRED:
             main, changes = None, ()
-        if change.action in (CREATE, DELETE):
-            changes = ()
+        changes = () if change.action in (CREATE, DELETE) else changes
         # The value itself, and what lies within it where it is an object, is not said again.
         path = main.path if main else ("",)
         others = [other for other in changes if other.path[: len(path)] != path]
@@ -174,27 +172,22 @@ class Notification:
             "blueprint": change.blueprint,
             "entity": change.entity,
             "title": cut(change.called, MAX_NAME_CHARS),
-            "teams": tuple(cut(team, MAX_NAME_CHARS) for team in change.teams[:MAX_TEAMS]),
+            "teams": tuple([cut(team, MAX_NAME_CHARS) for team in change.teams[:MAX_TEAMS]]),
             "change": _value_change(main) if main else None,
-            "others": tuple(_value_change(other) for other in others[:MAX_CHANGES]),
+            "others": tuple([_value_change(other) for other in others[:MAX_CHANGES]]),
             "others_left_out": max(0, len(others) - MAX_CHANGES),
-            "links": tuple(_links(change)),
+            "links": _links(change),
             "actor": cut(change.actor, MAX_NAME_CHARS),
             "origin": cut(change.origin, MAX_NAME_CHARS),
             "at": change.found_at or change.at,
+            **more,
         }
-        return _USUAL.but(**(facts | more))
+        return _USUAL.but(**facts)
 
     @classmethod
     def read(cls, text: str) -> "Notification":
         """Read a notification as the store keeps it; a ValidationError: another release has written it."""
         return NOTIFICATION.validate_json(text)
-
-    def but(self, **facts: Any) -> "Notification":
-        """Copy it with other facts, which are not validated."""
-        copy = object.__new__(Notification)
-        vars(copy).update(vars(self), **facts)
-        return copy
 
     @property
     def calls(self) -> bool:
@@ -280,22 +273,27 @@ def _value_change(change: PropertyChange) -> ValueChange:
 
 def _bounded(value: Any) -> Any:
     # As text, because half an object is no JSON.
-    if isinstance(value, str | dict | list | tuple):
-        text = text_of(value)
-        return value if len(text) <= MAX_VALUE_CHARS else cut(text, MAX_VALUE_CHARS)
+    if isinstance(value, (str, dict, list, tuple)) and len(text := text_of(value)) > MAX_VALUE_CHARS:
+        return cut(text, MAX_VALUE_CHARS)
     return value
 
 
-def _links(change: CatalogChange) -> Iterator[Link]:
+def _links(change: CatalogChange) -> tuple[Link, ...]:
     entity = change.after or change.before
-    properties = dict(entity.properties) if entity else {}
-    if change.resource == ACTION_RUN and isinstance(urls := properties.pop("link", None), list):
-        properties |= {f"link {number}": url for number, url in enumerate(urls, 1)}
-    # Long ones are left out and not cut: half a URL leads elsewhere.
-    links = (
-        Link(cut(name, MAX_NAME_CHARS), url)
-        for name, url in properties.items()
-        if isinstance(url, str) and url.startswith("http") and len(url) <= MAX_URL_CHARS
-        if URL.fullmatch(url)
-    )
-    return islice(links, MAX_LINKS)
+    properties = entity.properties if entity else {}
+    if change.resource == ACTION_RUN and isinstance(urls := properties.get("link"), list):
+        more = {f"link {number}": url for number, url in enumerate(urls, 1)}
+        properties = {name: value for name, value in properties.items() if name != "link"} | more
+    links: list[Link] = []
+    for name, url in properties.items():
+        # Long ones are left out and not cut: half a URL leads elsewhere.
+        if (
+            isinstance(url, str)
+            and url.startswith("http")
+            and len(url) <= MAX_URL_CHARS
+            and URL.fullmatch(url)
+        ):
+            links.append(Link(cut(name, MAX_NAME_CHARS), url))
+            if len(links) == MAX_LINKS:
+                break
+    return tuple(links)

@@ -21,6 +21,8 @@ RATE_LIMIT_SECONDS = (1.0, 60.0)  # the shortest and the longest wait
 RATE_LIMIT_UNKNOWN_SECONDS = 10.0  # Port said nothing that we can read
 RESET_IS_EPOCH_ABOVE = 1e9  # x-ratelimit-reset is claimed to be seconds until, and to be seconds since 1970
 MAX_REFUSAL_CHARS = 600
+UNREACHED = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
+"""What httpx raises where it does not reach an address; UnicodeError: its name is none, as ``a..b``."""
 
 
 def asked_wait(status: int, headers: Mapping[str, str], now: datetime) -> timedelta | None:
@@ -53,6 +55,8 @@ def why_unreached(error: Exception) -> str:
         return f"the proxy (HTTPS_PROXY) does not connect: {text}"
     if caused_by(error, ssl.SSLCertVerificationError):
         return f"its certificate is not valid: {text}; {CERTIFICATE_ADVICE}"
+    if isinstance(error, UnicodeError):
+        return f"its name is none: {text}"
     if caused_by(error, socket.gaierror):
         return f"its name, or the proxy's, cannot be looked up: {text}"
     return text

@@ -4,7 +4,7 @@ Every change comes through here: webhooks, differences that reconciling found, w
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -243,4 +243,4 @@ def _for_reconciling(matched: Match, reconciled: Reconciled) -> Match:
     # With --alert the first reading alerts of what is wrong; that the rest is well is no news.
     if reconciled.first_reading:
         hits = tuple(hit for hit in hits if not hit.resolves)
-    return replace(matched, hits=hits, watched=reconciled.watched, failures=failures)
+    return matched.but(hits=hits, watched=reconciled.watched, failures=failures)

@@ -55,8 +55,8 @@ async def match_and_route(
     watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
     asked = (*matched.hits, *_groups(matched.hits))
     if all(hit.rule.name in book.plain for hit in asked):  # as of most: it is the way of every change
-        routed = [hit.to(_plain_routes(hit, change, book)) for hit in asked]
-        return matched.routed(_without_groups(routed, matched), watched)
+        routed = [hit.but(routes=_plain_routes(hit, change, book)) for hit in asked]
+        return matched.but(hits=_without_groups(routed, matched), watched=watched)
     way = _Way(change, body, book, evaluate, look_up, dict(results), event)
     # What chooses a destination may fail as well; the default gets the alert then.
     await way.run(_of_targets(asked))
@@ -69,19 +69,17 @@ async def match_and_route(
     hits, why = [], dict[str, None]()
     for hit, ((_, mine), *later) in zip(asked, ways, strict=True):
         routes = await way.routes(mine)
-        found = hit.to(routes, await way.people(hit))
+        found = hit.but(routes=routes, people=await way.people(hit))
         if later:
-            found = replace(
-                found, escalations=tuple([(after, await way.routes(some)) for after, some in later])
-            )
+            escalations = [(after, await way.routes(some)) for after, some in later]
+            found = found.but(escalations=tuple(escalations))
         hits.append(found)
         why |= dict.fromkeys(
             f"{route.why}; its default is {route.destination}" for route in routes if route.why
         )
     reasons = [matched.reason, *(failure.reason for failure in way.failures), *why]
     failures = (*matched.failures, *way.failures)
-    return replace(
-        matched,
+    return matched.but(
         hits=_without_groups(hits, matched),
         reason="; ".join(reasons),
         watched=watched,

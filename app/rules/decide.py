@@ -10,6 +10,7 @@ from typing import Any
 
 from app.model.change import UPDATE, CatalogChange
 from app.model.delivery import Alert
+from app.model.immutable import Immutable
 from app.model.incident import RANKS, Incident, Route, Step, advance, counted, places_of
 from app.rules.kin.quiet import UNTIL_TOLD, Causes, tied, waits, why_moved, why_not_late, why_quiet
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
@@ -43,8 +44,8 @@ class EntityState:
     step: timedelta = timedelta(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+@dataclass(frozen=True)
+class Decision(Immutable):
     """What a change leads to.
 
     Attributes:
@@ -139,7 +140,7 @@ def _last_known(
 
 
 def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: datetime) -> Decision:
-    hit = hit.to(places_of((), hit.routes))
+    hit = hit.but(routes=places_of((), hit.routes))
     rule, change = hit.rule, matched.change
     mine = [incident for incident in state.incidents if incident.rule == rule.name]
     incident = next((incident for incident in mine if incident.resolved_at is None), None)
@@ -169,7 +170,7 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
         step, rise = Step.OPENED, 0  # it is too bad to be quiet any longer, and news to everybody
     # What still waits has alerted nobody.
     told = after.told_so_far if after.flapping or not (waits(after, now) or waits(incident, now)) else ()
-    hit = hit.to(places_of(told, hit.routes))
+    hit = hit.but(routes=places_of(told, hit.routes))
     facts: dict[str, Any] = {"worse": rise > 0, "better": rise < 0}
     if rise > 0 and after.acknowledged:  # somebody looks after what is less bad than this
         facts["unacknowledged"] = after.acknowledged.by.name
@@ -237,7 +238,7 @@ def _moved(hit: Hit, matched: Match, step: Step, after: Incident, now: datetime,
         if after.quiet:
             return Decision(f"rule {rule.name!r}: it was quiet, and ends so", (), (after,), cancel)
         if untold:
-            unheard = replace(after, openings=after.openings[:-1])
+            unheard = after.but(openings=after.openings[:-1])
             return Decision(f"rule {rule.name!r}: it did not last", (), (unheard,), cancel)
         return Decision(
             f"rule {rule.name!r}: its incident ends", make_alerts(hit, matched, step, after), (after,), cancel
@@ -264,15 +265,15 @@ def _escalates(
     alerts, places = tuple[Alert, ...](), {place.queue: place for place in later}
     if incident.acknowledged:  # the places stay, for the time when that is taken back
         more = tuple(place for queue, place in places.items() if queue not in reached)
-        return replace(incident, told=(*incident.told, *more)), ()
+        return incident.but(told=(*incident.told, *more)), ()
     for span, routes in hit.escalations:
         # One whose time has come is lost only if it has not been sent.
         wanted = tuple(route for route in routes if since + span > now or route.queue not in reached)
         facts: dict[str, Any] = {"due_at": since + span, "repeat": span, "window": span}
-        alerts += make_alerts(hit.to(wanted), matched, Step.ESCALATED, incident, **facts)
+        alerts += make_alerts(hit.but(routes=wanted), matched, Step.ESCALATED, incident, **facts)
         places |= {route.queue: replace(route, later=True) for route in wanted}
     more = tuple(place for queue, place in places.items() if queue not in reached)
-    return replace(incident, told=(*incident.told, *more), escalates_from=since), alerts
+    return incident.but(told=(*incident.told, *more), escalates_from=since), alerts
 
 
 def _flaps(

@@ -9,6 +9,7 @@ from app.model.change import ACTION_RUN, ENTITY, TIMER_EXPIRED, UPDATE, CatalogC
 from app.model.delivery import Alert
 from app.model.diff import PropertyChange, diff
 from app.model.digest import STILL
+from app.model.immutable import Immutable
 from app.model.incident import Incident, Route, Step
 from app.model.notification import Notification, text_of
 from app.rules.condition import Condition, JqError, Results
@@ -21,8 +22,8 @@ MAX_REASONS = 5  # nobody reads more of them
 MAX_REASON_VALUE_CHARS = 50  # of a value
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+@dataclass(frozen=True)
+class Hit(Immutable):
     """A rule that a change matches, or whose incident it may end.
 
     Attributes:
@@ -47,11 +48,6 @@ class Hit:
     escalations: tuple[tuple[timedelta, tuple[Route, ...]], ...] = ()
     kin: Kin | None = None
 
-    def to(self, routes: tuple[Route, ...], people: tuple[str, ...] | None = None) -> "Hit":
-        """Copy it with other routes, and people. (`replace` takes three times as long.)"""
-        facts = (self.rule, self.matches, self.resolves, routes, self.lapses, self.state)
-        return Hit(*facts, self.people if people is None else people, self.escalations, self.kin)
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -73,8 +69,8 @@ class Failure:
         return f"rule {self.rule.name!r}: {self.text}"
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+@dataclass(frozen=True)
+class Match(Immutable):
     """The result of matching a change, without knowing any state.
 
     Attributes:
@@ -98,11 +94,6 @@ class Match:
     failures: tuple[Failure, ...] = ()
     rules: RuleSet | None = field(default=None, repr=False)
     kins: Mapping[str, Kin] = field(default_factory=dict, repr=False)
-
-    def routed(self, hits: tuple[Hit, ...], watched: Watched | None) -> "Match":
-        """Copy it with hits that have routes, and what is watched."""
-        facts = (self.reason, watched, self.results, self.failures, self.rules, self.kins)
-        return Match(self.change, self.changes, hits, *facts)
 
 
 def match(rules: RuleSet, change: CatalogChange, results: Results) -> Match:
@@ -268,7 +259,8 @@ def make_alerts(
     """
     change, rule = matched.change, hit.rule
     openings = incident.openings if incident and step is Step.OPENED else ()
-    main, named = rule.main(change), rule.of is not None or any(rule.programs())
+    main = rule.main(change)
+    named = rule.of is not None or any(rule.programs())
     notification = Notification.about(
         change,
         main,

@@ -131,7 +131,7 @@ class Rule(Strict):
         """The targets of `send` and of each escalation."""
         return (*self.send, *(target for escalation in self.escalate for target in escalation.send))
 
-    @property
+    @cached_property
     def leaves(self) -> list[Condition]:
         """The conditions in `when` and `resolve` that combine no others."""
         conditions = [condition for condition in (self.when, self.resolve) if condition]

@@ -102,7 +102,8 @@ class Apart:
         """
 
         async def both() -> bool:
-            settled = await self._ask("reload", RELOAD_SECONDS)
+            # One that starts does it when it has begun.
+            settled = await self._ask("reload", 0 if self._trouble else RELOAD_SECONDS)
             return await reload() and settled is not False
 
         return both
@@ -218,7 +219,10 @@ class Apart:
     def _say(self, what: str, about: Any = None) -> bool:
         # Of one that is frozen what waits must not grow; one that starts looks everywhere by itself.
         writer = None if self._ending.is_set() else self._writer
-        if writer is None or writer.transport.get_write_buffer_size() >= MAX_UNREAD_BYTES:
+        # One that was killed just now: uvloop raises where a transport that has closed is asked for more.
+        if writer is None or writer.is_closing():
+            return False
+        if writer.transport.get_write_buffer_size() >= MAX_UNREAD_BYTES:
             return False
         writer.write(orjson.dumps([what, about]) + b"\n")
         return True

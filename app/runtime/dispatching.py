@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import orjson
 import structlog
@@ -67,12 +68,17 @@ async def _deliver(settings: Settings, end: socket.socket) -> None:
                     runtime.dispatcher.wake(about)
                 elif what == "reload":
                     answer = await runtime.rules.reload()
-                    writer.write(orjson.dumps([what, answer]) + b"\n")
+                    _tell(writer, what, answer)
                 elif what == "numbers":
-                    writer.write(orjson.dumps([what, watch.numbers()]) + b"\n")
+                    _tell(writer, what, watch.numbers())
     finally:
         saying.cancel()
         await otel.close(provider)
+
+
+def _tell(writer: asyncio.StreamWriter, what: str, about: Any) -> None:
+    if not writer.is_closing():  # the other process was killed just now
+        writer.write(orjson.dumps([what, about]) + b"\n")
 
 
 async def _next(reader: asyncio.StreamReader) -> bytes:
@@ -86,7 +92,7 @@ async def _next(reader: asyncio.StreamReader) -> bytes:
 async def _say_how_it_is(writer: asyncio.StreamWriter, running: Sequence[Dispatcher]) -> None:
     while True:
         how = running[0].stale() if running else STARTING
-        writer.write(orjson.dumps(["how", how]) + b"\n")
+        _tell(writer, "how", how)
         await asyncio.sleep(POLL_SECONDS if how is None else POLL_SECONDS / 20)
 
 

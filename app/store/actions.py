@@ -14,9 +14,9 @@ from app.model.notification import UNMOVED, Message, Notification, one_line
 from app.model.silence import ANY, Silence
 from app.model.times import MICRO, micros_or_none, to_micros
 from app.rules.kin.quiet import UNTIL_TOLD
+from app.store.columns import acknowledgement_columns
 from app.store.queries import audit, deliveries, incidents, messages, reports, silences
 from app.store.queries.accept import INCIDENT, incident_of
-from app.store.rows import acknowledgement_columns
 from app.store.transaction import Transaction
 from app.store.views import AuditEntry
 
@@ -159,6 +159,13 @@ async def _acknowledge(tx: Transaction, action: Action, incident: Incident, now:
         cancelled,
         to_micros(now),
     )
+    await tx.execute(  # and what hours or a silence keep back, so that it does not count from before
+        "UPDATE deliveries SET state = 'cancelled', ended_at = $2 WHERE incident_id = $1"
+        " AND state = 'silenced' AND step = 'escalated'"
+        " AND silence_id IN (SELECT id FROM silences WHERE NOT settled)",
+        incident.id,
+        to_micros(now),
+    )
     await reports.announce(tx, cancelled, to_micros(now))
     step = Step.ACKNOWLEDGED
     say = partial(_with, acknowledged=acknowledged, incident=incident, step=step, at=now, **UNMOVED)
@@ -183,7 +190,7 @@ async def _unacknowledge(tx: Transaction, action: Action, incident: Incident, no
         incident.id,
         to_micros(now),
     )
-    after = replace(incident, version=incident.version + 1)
+    after = incident.but(version=incident.version + 1)
     # What nobody was alerted of yet escalates from its first alert on.
     since = UNTIL_TOLD if incident.quiet else max(now, incident.due_at or now)
     await incidents.put_later(tx, after, await _later(tx, incident, since), now)

@@ -10,9 +10,10 @@ from app.model.times import MICRO, micros_or_none, to_micros
 from app.rules.kin.quiet import hold
 from app.rules.rule import RuleSet
 from app.rules.rulebook import Rulebook
+from app.store.columns import told_json
 from app.store.kin import causes
 from app.store.queries import audit
-from app.store.queries.accept import INCIDENT, incident_of, told_json
+from app.store.queries.accept import INCIDENT, incident_of
 from app.store.queries.incidents import LAST_NOTIFICATION, Later, close, locked, put_later
 from app.store.queries.page import readable
 from app.store.transaction import Transaction

@@ -50,9 +50,9 @@ def _storable(name: str) -> str:
     return name.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _ends(incident: Incident, change: CatalogChange) -> list[Alert]:
+def _ends(incident: Incident, change: CatalogChange, now: datetime) -> list[Alert]:
     """Tell, wherever it was told, that another incident goes on for it: pagers know each by its own id."""
-    if waits(incident, change.at):
+    if waits(incident, now):
         return []
     about = Notification.about(
         change, None, (), rule=incident.rule, step=Step.RESOLVED, severity=incident.severity
@@ -165,10 +165,10 @@ class Group:
         for incident in self.incidents.get(former, {}).values():
             if incident.resolved_at is not None:
                 continue
-            taken[incident.id] = replace(incident, entity=entity[1])
+            taken[incident.id] = incident.but(entity=entity[1])
             if other := here.get(incident.rule):  # an entity has one that is open: it ends for both
-                taken[incident.id] = replace(taken[incident.id].over(change.at), version=incident.version + 1)
-                ends += _ends(incident, change)
+                taken[incident.id] = taken[incident.id].over(change.at).but(version=incident.version + 1)
+                ends += _ends(incident, change, incoming.received_at)
                 # A job has a queue by the entity's name: the same one must not be told in two.
                 taken[other.id] = other.told_as(incident)
         if (before := self.known.get(former)) and not before.gone and (known is None or known.gone):
@@ -196,7 +196,7 @@ class Group:
             if known is not None:
                 self.known[entity] = self.last_known[entity] = known
         reason = f"renamed from {former[1]!r}: what was open goes on; {decision.reason}"
-        decision = replace(decision, alerts=(*ends, *decision.alerts), reason=reason)
+        decision = decision.but(alerts=(*ends, *decision.alerts), reason=reason)
         return self._take_in(entity, incoming, decision)
 
     def _take_in(self, entity: EntityKey, incoming: Incoming, decision: Decision) -> Decision:

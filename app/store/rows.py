@@ -1,6 +1,5 @@
 """What the store is given and gives back on the way of a change."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,11 +10,11 @@ import orjson
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
-from app.model.incident import Acknowledgement, Person, Route
+from app.model.incident import Route
 from app.model.notification import NOTIFICATION, Message, Notification
 from app.model.report import Report
 from app.model.silence import Silence, silence_of
-from app.model.times import MICRO, Micros, from_micros, to_micros
+from app.model.times import MICRO, Micros
 from app.rules.decide import Decision, EntityState
 from app.rules.kin.ties import Kin
 
@@ -284,16 +283,3 @@ def notification_json(notification: Notification) -> str:
     with suppress(TypeError):
         return orjson.dumps(vars(notification), default=timedelta.total_seconds).decode()
     return NOTIFICATION.dump_json(notification).decode()
-
-
-def acknowledgement_columns(acknowledged: Acknowledgement | None) -> tuple[Micros | None, str]:
-    """Write the columns ``acknowledged_at`` and ``acknowledged_by``."""
-    if acknowledged is None:
-        return None, ""
-    by = acknowledged.by
-    return to_micros(acknowledged.at), json.dumps([by.name, by.way, by.id])
-
-
-def acknowledgement_of(at: Micros | None, by: str) -> Acknowledgement | None:
-    """Read an incident's columns ``acknowledged_at`` and ``acknowledged_by``."""
-    return None if at is None else Acknowledgement(from_micros(at), Person(*json.loads(by)))

@@ -51,7 +51,7 @@ async def now(request: Request, render: Render, context: Context) -> Response:
     silences = await read(queries.silences.silences, active_at=time)
     active = [silence for silence in silences if silence.is_active(time)]
     every = await read(queries.incidents.worst, MOST_OPEN) if active else []  # only silences need them
-    stuck = await read(queries.incidents.stuck, time - WAITS_LONG, time)
+    stuck = await read(queries.counts.stuck, time - WAITS_LONG, time)
     ids = {
         "not_delivered": stuck[State.PENDING],
         "dead": stuck[State.DEAD],

@@ -15,8 +15,8 @@ from typing_extensions import override
 from uvicorn.protocols.http import h11_impl, httptools_impl
 
 from app.errors import SettingsError
+from app.receive.pieces import MAX_READ_BYTES, InPieces
 from app.receive.whole import PATH, TAKE, Take, WholeChange, may_wait
-from app.web.pieces import MAX_READ_BYTES, InPieces
 
 log = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ from app.web.view import parse_time
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
-MINUTE = "%Y-%m-%dT%H:%M"
+TO_THE_MINUTE = "%Y-%m-%dT%H:%M"
 """How a form shows a time."""
 SILENCE_SPANS = {f"{hours}h": timedelta(hours=hours) for hours in (1, 2, 4)} | {"1d": timedelta(days=1)}
 
@@ -109,7 +109,11 @@ def _time(text: str, what: str) -> datetime:
 async def ask_edit(request: Request, visitor: SignedIn, context: Context, number: int) -> Response:
     """Ask what to change of a silence."""
     row = await _silence(context, number)
-    shown = {"from": f"{row.starts_at:{MINUTE}}", "until": f"{row.ends_at:{MINUTE}}", "comment": row.comment}
+    shown = {
+        "from": f"{row.starts_at:{TO_THE_MINUTE}}",
+        "until": f"{row.ends_at:{TO_THE_MINUTE}}",
+        "comment": row.comment,
+    }
     return await _ask_edit(request, visitor, context, number, shown)
 
 
@@ -133,8 +137,8 @@ async def _ask_edit(
     values = {
         "fields": "edit",
         "asked": asked,
-        "began": f"{row.starts_at:{MINUTE}}",
-        "ended": f"{row.ends_at:{MINUTE}}",
+        "began": f"{row.starts_at:{TO_THE_MINUTE}}",
+        "ended": f"{row.ends_at:{TO_THE_MINUTE}}",
         "begun": row.starts_at <= context.clock(),
     }
     return await ask(request, visitor, f"Change silence {number}", text, "Change it", **(values | more))

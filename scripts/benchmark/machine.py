@@ -37,7 +37,8 @@ def take_load_core() -> None:
 
 def interpreter() -> str:
     """Return which Python this is: one built with optimization takes a sixth less than one without."""
-    return f"Python {platform.python_version()}, {Path(sys.executable).resolve()}"
+    systems = sys.base_prefix in ("/usr", "/usr/local")
+    return f"Python {platform.python_version()}, {'of the system' if systems else 'built apart'}"
 
 
 def describe() -> list[str]:

@@ -126,11 +126,21 @@ class Oracle:
                 # tried again when somebody may have mended it.
                 on_hold = any(name == place and at < told.at for at, name, _ in self._world.holds)
                 others = [*self._world.boots, *(self._world.tries if on_hold else ())]
+                others += self._read_late(told) if on_hold else ()
                 asked = any(earlier.at < at < told.at for at in others)
                 soon = told.at - earlier.at < UNANSWERED_SECONDS and not asked
                 if soon and not told.has_just_woken():
                     after = told.at - earlier.at
                     yield f"#{place} hears again of {entity} {load:g} after {after:.0f} s, unanswered"
+
+    def _read_late(self, told: Told) -> list[float]:
+        """List when its sender woke, and found new rules: it tries then what is on hold."""
+        written = [table.since for table in self._world.tables]
+        return [
+            woken
+            for woken in told.sending.process.woken
+            if any(woken - OLD_RULES_SECONDS < at < woken for at in written)
+        ]
 
     def _nothing_is_made_up(self) -> Iterator[str]:
         listed = {load for _, values in self._world.listings for load in values.values()}

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import uvloop
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -143,6 +144,26 @@ async def test_one_that_hangs() -> None:
         await until(lambda: apart.pid != first.pid)
         assert "said nothing" in str(apart.warnings())
     assert not first.is_running()
+
+
+def test_one_that_dies_just_now() -> None:
+    """Whoever wakes or asks it then, who has stored a change, gets no error."""
+
+    async def ask(apart: Apart, turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await apart.numbers()
+
+    async def run() -> None:
+        apart = Apart(pause_seconds=60)
+        async with apart.running():
+            await until(lambda: apart.pid is not None)
+            process = psutil.Process(apart.pid)
+            process.kill()
+            process.wait()
+            await asyncio.gather(*(ask(apart, turns) for turns in range(6)))
+
+    uvloop.run(run())  # the loop of a listener: asyncio's own raises nothing
 
 
 async def test_what_is_open_follows_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,7 @@ async def test_send_refused(
     ("url", "said"),
     [
         ("http://127.0.0.1:1/api/slack", "cannot reach http://127.0.0.1:1/api/slack"),
+        ("http://a..b", "cannot reach http://a..b/api/slack: its name is none"),
         ("nonsense", "--url nonsense is not an address"),
     ],
 )

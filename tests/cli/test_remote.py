@@ -140,6 +140,8 @@ async def test_which_listener(
         assert other.err.startswith("LISTENER_TOKEN is not set: it is the ADMIN_TOKEN of http://127.0.0.1:9")
         gone = await run("silences", "--url", "http://127.0.0.1:9", "--token", "x")
         assert gone.err.startswith("cannot reach http://127.0.0.1:9: ")
+        nowhere = await run("silences", "--url", "http://a..b", "--token", "x")
+        assert nowhere.err.startswith("cannot reach http://a..b: its name is none")
         assert TOKEN not in (wrong := await run("silences", "--token", "wrong")).err
         assert "refuses the token" in wrong.err
         assert "no delivery 7" in (await run("deliveries", "show", "7")).err

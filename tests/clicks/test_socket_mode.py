@@ -1,6 +1,7 @@
 """The connection over which Slack's clicks come, against a Slack that does what it can do wrong."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -107,6 +108,16 @@ async def test_slack_asks_for_a_new_connection(slack: Workspace, desk: Desk, rea
         assert slack.sockets != [old]
         assert socket.connected
     assert [envelope_id for _, envelope_id in desk.taken] == ["late"]
+
+
+async def test_a_stop_while_a_connection_is_closed(slack: Workspace, desk: Desk) -> None:
+    """Slack does not answer the close, and the stop waits for no handshake: nothing stays open."""
+    slack.dead = True
+    async with connected(slack, desk, PATIENT) as socket:
+        await until(lambda: socket.connected)
+        await slack.say({"type": "disconnect", "reason": "link_disabled"})
+        await until(lambda: bool(socket.trouble))
+    gc.collect()  # a session that was not closed is a warning, and that fails the test
 
 
 @pytest.mark.parametrize("how", ["closed", "too_many_websockets"])

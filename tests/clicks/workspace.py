@@ -33,7 +33,7 @@ class Workspace(StandInSlackApi):
         sockets: The connections that are open.
         opened: How many connections were asked for.
         refusal: The word with which it refuses a connection; empty: it does not.
-        dead: New connections say hello, and then nothing more, not even a pong.
+        dead: New connections say hello, and then nothing more, not even a pong or a close.
         copies: How often each envelope is sent, each copy over any of the connections.
         told: What people were told for themselves alone: each answer to a click.
         forms: The forms that were opened.
@@ -150,7 +150,7 @@ class Workspace(StandInSlackApi):
         } | more
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(autoping=not self.dead, timeout=0.1)
+        socket = web.WebSocketResponse(autoping=not self.dead, autoclose=not self.dead, timeout=0.1)
         await socket.prepare(request)
         self.sockets.append(socket)
         await socket.send_json({"type": "hello", "num_connections": len(self.sockets)})
@@ -163,6 +163,8 @@ class Workspace(StandInSlackApi):
                         waiting.set_result(answer)
         finally:
             self.sockets.remove(socket)
+        if self.dead:
+            await asyncio.sleep(1)  # it does not answer a close, either
         return socket
 
     async def _respond(self, request: Request) -> Response:

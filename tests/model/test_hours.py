@@ -11,6 +11,8 @@ BERLIN = ZoneInfo("Europe/Berlin")
 OFFICE = Week(frozenset(range(5)), time(9), time(18), BERLIN, frozenset({date(2026, 12, 25)}))
 NIGHT = Week(frozenset({4, 5}), time(22), time(6), BERLIN)
 ALWAYS = Week(frozenset(range(7)), time(0), time(0), BERLIN)
+LATE = Week(frozenset({5}), time(22), time(2, 30), BERLIN)
+GONE = Week(frozenset(range(7)), time(2, 10), time(2, 50), BERLIN)
 EARLY = Week(frozenset(range(7)), time(2, 30), time(3, 30), BERLIN)
 
 
@@ -27,7 +29,8 @@ def utc(month: int, day: int, hour: int, minute: int = 0, second: int = 0, *, ye
         (OFFICE, utc(12, 24, 17), utc(12, 28, 8)),  # the 25th is a Friday, and free
         (OFFICE, utc(3, 30, 6, 59, 59), utc(3, 30, 7)),
         (NIGHT, utc(3, 29, 4), utc(4, 3, 20)),  # Saturday's ends at six in summer
-        (EARLY, utc(3, 28, 3), utc(3, 30, 0, 30)),  # on the 29th there is no half past two
+        (EARLY, utc(3, 28, 3), utc(3, 29, 1)),  # on the 29th there is no half past two: at three
+        (EARLY, utc(3, 29, 1, 30), utc(3, 30, 0, 30)),
         (EARLY, utc(10, 24, 3), utc(10, 25, 0, 30)),  # there are two: the first
     ],
 )
@@ -50,6 +53,9 @@ def test_when_they_begin(week: Week, now: datetime, begins: datetime) -> None:
         (NIGHT, utc(10, 25, 5), False),
         (NIGHT, utc(3, 30, 0), False),
         (ALWAYS, utc(3, 29, 1), True),
+        (LATE, utc(3, 29, 0, 59, 59), True),  # to half past two, which that clock does not show
+        (LATE, utc(3, 29, 1), False),
+        (GONE, utc(3, 29, 1), False),
         (EARLY, utc(10, 25, 1, 29), True),
     ],
 )
@@ -58,7 +64,7 @@ def test_whether_they_hold(week: Week, now: datetime, holds: bool) -> None:
     assert week.holds(now) is holds
 
 
-@pytest.mark.parametrize("week", [OFFICE, NIGHT, EARLY])
+@pytest.mark.parametrize("week", [OFFICE, NIGHT, EARLY, LATE, GONE])
 def test_a_year(week: Week) -> None:
     """Whenever they do not hold, they begin at the first time after it at which they do."""
     now, step, waited = utc(1, 1, 0), timedelta(hours=7, minutes=13), 0

@@ -20,7 +20,7 @@ from app.rules.destination import ByCatalog
 from app.rules.rule import Rule, RuleSet
 from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
-from app.store.queries.accept import told_json, told_of
+from app.store.columns import told_json, told_of
 from app.store.rows import Claim, Waiting
 from app.store.sqlite.database import open_sqlite
 from tests.conftest import NOW

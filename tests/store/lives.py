@@ -53,7 +53,7 @@ def went(
     body = encode(build_event(action=UPDATE, at=at, origin="UI", by={}, **about))  # type: ignore[arg-type]
     change = parse_event(Signed(body, at))
     found = match(rules or ruled(), change, {})
-    hits = tuple(hit.to((Route(queue, queue, steps),)) for hit in found.hits)
+    hits = tuple(hit.but(routes=(Route(queue, queue, steps),)) for hit in found.hits)
     found = replace(found, watched=WATCHED, hits=hits)
     return Incoming(change, body, at, lambda state: decide(found, state, at), watched=True)
 

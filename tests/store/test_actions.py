@@ -16,10 +16,10 @@ from app.model.times import to_micros
 from app.notifier.words import words_of
 from app.rules.destination import ByCatalog
 from app.rules.rulebook import Queues, Rulebook
-from app.store import queries
+from app.store import escalations, queries
 from app.store.actions import Action, ActionResult, Verb, act
+from app.store.columns import told_json
 from app.store.follow import follow, follow_escalations
-from app.store.queries.accept import told_json
 from app.store.rows import Aside, Claim, Incoming
 from app.store.store import Store
 from app.store.transaction import Transaction
@@ -359,7 +359,7 @@ async def test_an_escalation_at_the_last_moment(store: Store, acknowledged: bool
     assert (waits.notification.step, waits.incident_id is None) == (Step.ESCALATED, False)
     if acknowledged:
         await do(store, "acknowledge", 70)
-    needless = await store.write(queries.incidents.reach, {waits.id: waits.incident_id or ""}, at(70))
+    needless = await store.write(escalations.reach, {waits.id: waits.incident_id or ""}, at(70))
     assert needless == ({waits.id} if acknowledged else set())
     sent = replace(delivered(second=70), delivery_ids=[] if acknowledged else None)
     await store.record(claimed, sent)

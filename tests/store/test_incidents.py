@@ -182,7 +182,7 @@ async def test_a_rename_that_comes_late(store: Store) -> None:
     def job(queue: str, *went_: Any, **name: Any) -> Incoming:
         incoming = went(*went_, **name)
         change = incoming.change
-        hits = (hit.to((Route("job", queue),)) for hit in match(ruled(), change, {}).hits)
+        hits = (hit.but(routes=(Route("job", queue),)) for hit in match(ruled(), change, {}).hits)
         found = replace(match(ruled(), change, {}), hits=tuple(hits))
         return replace(incoming, decide=lambda state: decide(found, state, change.at), watched=False)
 
@@ -209,6 +209,22 @@ async def test_two_that_wait_become_one(store: Store) -> None:
     await store.accept([went("Degraded", "Degraded", 5, rules=rules, new="till")])
     assert await tell(store, 61) == [("default", Step.OPENED, "")]
     assert await tell(store, 3700) == [("default", Step.REMINDED, "")]
+
+
+async def test_two_that_were_told_become_one_late(store: Store) -> None:
+    """The change that renames one is older than its alert: the alert has gone out, so its end is told."""
+    rules = ruled(when={**HEALTH["when"], "for": "60s"})
+    await store.accept([went("Healthy", "Degraded", 0, rules=rules)])
+    await store.accept([went("Healthy", "Degraded", 1, rules=rules, old="till", new="till")])
+    assert [step for _, step, _ in await tell(store, 61)] == [Step.OPENED] * 2
+    renamed = went("Degraded", "Degraded", 5, rules=rules, new="till")
+    hits = tuple(
+        hit.but(routes=(Route("default", "default"),)) for hit in match(rules, renamed.change, {}).hits
+    )
+    found = replace(match(rules, renamed.change, {}), hits=hits)
+    late = replace(renamed, received_at=at(100), decide=lambda state: decide(found, state, at(100)))
+    await store.accept([late])
+    assert [step for _, step, _ in await tell(store, 101)] == [Step.RESOLVED]
 
 
 async def test_renamed_and_resolved_at_once(store: Store) -> None:

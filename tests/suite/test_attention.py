@@ -133,6 +133,20 @@ def test_escalations(tmp_path: Path, name: str) -> None:
     hold(tmp_path, RULES, HEAD + STORIES[name])
 
 
+def test_an_acknowledgement_stops_what_hours_hold(tmp_path: Path) -> None:
+    """Taken back before they begin, it escalates when it is due anew, and not when they begin."""
+    rules = RULES.replace("send: [pager, boss]", "send: {to: boss, when: york, else: hold}")
+    hours = 'hours: {york: {from: "08:30", to: "17:00", tz: America/New_York}}\n'
+    timeline = """
+      - {at: +0m, entity: shop, set: {status: Slow}, told: {team: opened}}
+      - {at: +1h, acknowledge: shop, told: {pager: [escalated, acknowledged]}}
+      - {at: +4h10m, unacknowledge: shop}
+      - {at: +4h39m59s, not told: boss}
+      - {at: +4h40m, told: {boss: escalated}}
+"""
+    hold(tmp_path, rules.replace("rules:\n", hours + "rules:\n"), HEAD + timeline)
+
+
 OFFICE = """
 version: 1
 hours:

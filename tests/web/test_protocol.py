@@ -19,8 +19,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.errors import SettingsError
+from app.receive.pieces import MAX_READ_BYTES
 from app.receive.whole import FAILURE, TAKE, RawHeaders
-from app.web.pieces import MAX_READ_BYTES
 from app.web.protocol import (
     MAX_HEAD_BYTES,
     MAX_PIPELINED,

@@ -9,7 +9,7 @@ from app.errors import ListenerError, SourceRefused
 from app.model.change import UPDATE, EntitySnapshot
 from app.model.notification import one_line
 from app.network import DIRECT, Network
-from app.port.refusal import MAX_REFUSAL_CHARS, why_unreached
+from app.port.refusal import MAX_REFUSAL_CHARS, UNREACHED, why_unreached
 from app.receive.event import build_event, encode
 from app.receive.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from app.receive.sources import SOURCE_REFUSED
@@ -122,7 +122,7 @@ async def send(
             answer = await client.post(url, content=body, headers=headers)
     except httpx.TimeoutException:
         raise ListenerError(f"no answer from {url} within {ANSWER_SECONDS:.0f} s") from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except UNREACHED as error:
         reason = one_line(why_unreached(error), MAX_REFUSAL_CHARS)
         raise ListenerError(
             f"cannot reach {url}: {reason}. Is the listener running (python -m app serve), and is WEBHOOK_URL"

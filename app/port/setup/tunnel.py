@@ -25,7 +25,7 @@ from pysmee.pysmee import decode_data
 from app.errors import CERTIFICATE_ADVICE, ListenerError
 from app.model.notification import one_line
 from app.network import DIRECT, Network
-from app.port.refusal import MAX_REFUSAL_CHARS, why_unreached
+from app.port.refusal import MAX_REFUSAL_CHARS, UNREACHED, why_unreached
 from app.port.setup.probe import MEANINGS
 
 SMEE_SERVER = "https://smee.io"
@@ -79,7 +79,7 @@ def new_channel(server: str = SMEE_SERVER, *, network: Network = DIRECT) -> str:
         answer = httpx.get(url, timeout=SMEE_CONNECT_SECONDS, **network.httpx(url))
         if answer.has_redirect_location:
             return str(answer.url.join(answer.headers["location"]))
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except UNREACHED as error:
         reason = one_line(why_unreached(error), MAX_REFUSAL_CHARS)
         raise ListenerError(f"no new channel from {url}: {reason}") from None
     raise ListenerError(f"no new channel from {url}: it answered {answer.status_code}. Is it a smee server?")

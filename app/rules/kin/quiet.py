@@ -5,7 +5,6 @@ whether anybody is alerted of it or not, and what was alerted is alerted to its 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -85,16 +84,16 @@ def tied(
     if kin is None:
         return after
     if after.resolved_at is not None:
-        return replace(after, ties=())
+        return after.but(ties=())
     ties = counting(kin.ties(known, after.severity), after, before, kin.rule, now)
     if after.flapping or (before is not None and not waits(before, now)):
-        return after if ties == after.ties else replace(after, ties=ties)  # a copy is not cheap
+        return after if ties == after.ties else after.but(ties=ties)  # a copy is not cheap
     span = hold(kin.rule, after.severity)
     open_ = (causes[tie.key] for tie in ties if tie.quiets and tie.key in causes)
     due_at = min(after.opened_at, now) + span if span else kin.due_at
     if span and before is not None and before.due_at and span == hold(kin.rule, before.severity):
         due_at = before.due_at  # the clock may have been set since
-    return replace(after, ties=ties, quiet=next(open_, None), due_at=due_at)
+    return after.but(ties=ties, quiet=next(open_, None), due_at=due_at)
 
 
 def counting(

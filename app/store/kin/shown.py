@@ -37,7 +37,7 @@ MEMBERS = (
 )
 
 
-KNOWN = (
+KNOWN_NOW = (
     f"SELECT id, changed_at, {', '.join(f'last_known.{name}' for name in LAST_KNOWN.split(', '))}"
     " FROM incidents JOIN last_known ON last_known.blueprint = incidents.blueprint"
     " AND last_known.entity = incidents.entity WHERE id = ANY($1) AND resolved_at IS NULL AND NOT gone"
@@ -99,7 +99,7 @@ async def as_it_is(tx: Transaction, deliveries: list[Waiting], now: Micros) -> l
         for delivery in deliveries
         if delivery.incident_id and delivery.notification.step in STILL
     }
-    rows = await tx.fetch(KNOWN, sorted(still)) if still else ()
+    rows = await tx.fetch(KNOWN_NOW, sorted(still)) if still else ()
     known = {name: (changed_at, known_of(columns)) for name, changed_at, *columns in rows}
     return [
         _with_value(delivery, *known[delivery.incident_id]) if delivery.incident_id in known else delivery

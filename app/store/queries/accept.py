@@ -14,18 +14,17 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 
-from app.model.incident import ALL_STEPS, Incident, Route, Step, Tie
+from app.model.incident import Incident, Tie
 from app.model.times import from_micros, micros_or_none, time_or_none, times_json, times_of, to_micros
 from app.rules.decide import MEMORY, Decision
+from app.store.columns import acknowledgement_columns, acknowledgement_of, told_json, told_of
 from app.store.group import SILENCES_FOLLOW, Group, entity_of, former_of
 from app.store.kin import causes, groups, relatives
 from app.store.queries import deliveries, reports
 from app.store.queries.last_known import find_last_known, put_last_known
-from app.store.rows import Accepted, Incoming, acknowledgement_columns, acknowledgement_of
+from app.store.rows import Accepted, Incoming
 from app.store.transaction import Columns, EntityKey, Row, Transaction
 
-LATER, ANY_TIME = "later", "any time"
-"""What follows the steps of a place that only an escalation would reach, or that no hours keep quiet."""
 CHANGE_COLUMNS: Columns = {
     "key": "text",
     "received_at": "bigint",
@@ -169,37 +168,6 @@ async def _write(tx: Transaction, group: Group, ids: dict[str, int]) -> None:
         await causes.settle(tx, group.family, numbers, to_micros(group.changes[-1][0].received_at))
     if cancelled:
         await reports.announce(tx, cancelled, max(group.cancelled.values()))
-
-
-@lru_cache(maxsize=1024)
-def told_json(told: tuple[Route, ...]) -> str:
-    """Write where an incident was told as the column ``told`` has it."""
-    return json.dumps(
-        [
-            (
-                place.destination,
-                place.queue,
-                *(() if place.steps == ALL_STEPS else sorted(place.steps)),
-                *(mark for mark, is_so in ((LATER, place.later), (ANY_TIME, place.at_any_time)) if is_so),
-            )
-            for place in told
-        ]
-    )
-
-
-@lru_cache(maxsize=1024)
-def told_of(text: str) -> tuple[Route, ...]:
-    """Read the column ``told``."""
-    return tuple(
-        Route(
-            destination,
-            queue,
-            frozenset(Step(step) for step in steps if step not in (LATER, ANY_TIME)) or ALL_STEPS,
-            later=LATER in steps,
-            at_any_time=ANY_TIME in steps,
-        )
-        for destination, queue, *steps in json.loads(text)
-    )
 
 
 @lru_cache(maxsize=1024)

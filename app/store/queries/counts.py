@@ -124,3 +124,23 @@ async def socket_trouble(tx: Transaction, now: datetime) -> str:
         to_micros(now - SEEN_WITHIN),
     )
     return str(rows[0][0]) if rows and all(text for (text,) in rows) else ""
+
+
+async def stuck(tx: Transaction, since: datetime, now: datetime) -> dict[State, list[str]]:
+    """Find the open incidents, by id, of which an alert is dead, or due and waiting since a time, UTC.
+
+    What waits in a queue on hold counts at once. The keys are `DEAD` and `PENDING`.
+    """
+    select = (
+        "SELECT DISTINCT incident_id FROM deliveries JOIN queues ON queues.name = queue"
+        " JOIN incidents ON incidents.id = incident_id"
+        " WHERE resolved_at IS NULL AND kind = 'alert' AND deliveries.state ="
+    )
+    dead = await tx.fetch(f"{select} 'dead' ORDER BY 1")
+    waits = await tx.fetch(
+        f"{select} 'pending' AND deliveries.due_at <= $2 AND (on_hold IS NOT NULL OR waiting_since < $1)"
+        " ORDER BY 1",
+        to_micros(since),
+        to_micros(now),
+    )
+    return {State.PENDING: [name for (name,) in waits], State.DEAD: [name for (name,) in dead]}

@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from app.model.incident import CATALOG_QUEUES, Route, Step
 from app.model.notification import Notification
 from app.model.times import Micros, to_micros
+from app.store.columns import told_json
 from app.store.queries import deliveries, messages
-from app.store.queries.accept import INCIDENT, incident_of, told_json
+from app.store.queries.accept import INCIDENT, incident_of
 from app.store.rows import Attempt, Claim, NewDelivery, notification_json
 from app.store.transaction import Row, Transaction
 

@@ -1,19 +1,19 @@
 """The incidents, as the page, the API and the commands show them; closed where no change will end them."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from app.model.delivery import State
 from app.model.incident import Incident, Route, Step
 from app.model.notification import UNMOVED, Notification
 from app.model.times import MICRO, from_micros, micros_or_none, to_micros
 from app.rules.kin.quiet import waits
+from app.store.columns import told_json
 from app.store.cursor import LAST, number_of, page_of
 from app.store.kin import causes, shown
 from app.store.queries import deliveries, reports
-from app.store.queries.accept import INCIDENT, incident_of, told_json
+from app.store.queries.accept import INCIDENT, incident_of
 from app.store.queries.page import readable
 from app.store.rows import NewDelivery, notification_json
 from app.store.transaction import Row, Transaction
@@ -23,10 +23,9 @@ LAST_NOTIFICATION = (
     "(SELECT notification FROM deliveries WHERE incident_id = incidents.id"
     " ORDER BY deliveries.id DESC LIMIT 1)"
 )
+LAST_ALERT = f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1"
 INCIDENT_ROW = f"{INCIDENT}, {LAST_NOTIFICATION}, {shown.CAUSE}"
 WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at"
-
-
 ALL_OF_THEM = IncidentFilter()
 Later = tuple[Step, Route, timedelta, datetime]
 """What is to be said where, how long after what, and when that is."""
@@ -68,26 +67,6 @@ def _fits(which: IncidentFilter, values: list[object]) -> str:
     if which.acknowledged is not None:
         where += f" AND acknowledged_at IS {'NOT NULL' if which.acknowledged else 'NULL'}"
     return where
-
-
-async def stuck(tx: Transaction, since: datetime, now: datetime) -> dict[State, list[str]]:
-    """Find the open incidents, by id, of which an alert is dead, or due and waiting since a time, UTC.
-
-    What waits in a queue on hold counts at once. The keys are `DEAD` and `PENDING`.
-    """
-    select = (
-        "SELECT DISTINCT incident_id FROM deliveries JOIN queues ON queues.name = queue"
-        " JOIN incidents ON incidents.id = incident_id"
-        " WHERE resolved_at IS NULL AND kind = 'alert' AND deliveries.state ="
-    )
-    dead = await tx.fetch(f"{select} 'dead' ORDER BY 1")
-    waits = await tx.fetch(
-        f"{select} 'pending' AND deliveries.due_at <= $2 AND (on_hold IS NOT NULL OR waiting_since < $1)"
-        " ORDER BY 1",
-        to_micros(since),
-        to_micros(now),
-    )
-    return {State.PENDING: [name for (name,) in waits], State.DEAD: [name for (name,) in dead]}
 
 
 async def incident(tx: Transaction, name: str) -> IncidentRow | None:
@@ -210,15 +189,12 @@ async def alerts_of(
     # Of one that waits or is quiet nobody has heard.
     if not places or waits(incident, now):
         return []
-    last = await tx.fetch_row(
-        f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1",
-        incident.id,
-    )
+    last = await tx.fetch_row(LAST_ALERT, incident.id)
     if last is None:
         return []
-    alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
-    said_last = Notification.read(alert.notification).named(incident.entity)
-    said, alert = say(said_last), alert._replace(severity=incident.severity)
+    facts = {"incident_id": incident.id, "step": step, "severity": incident.severity}
+    alert = deliveries.following(last, to_micros(now), **facts)
+    said = say(Notification.read(alert.notification).named(incident.entity))
     return [_for_place(alert, said, place) for place in places]
 
 
@@ -226,66 +202,26 @@ def _for_place(alert: NewDelivery, said: Notification, place: Route) -> NewDeliv
     """Address what is said in the words of an alert, which may be another place's."""
     if place.queue != alert.queue:
         said = said.but(instead="", at_any_time=place.at_any_time)
-    return alert._replace(
-        destination=place.destination, queue=place.queue, notification=notification_json(said)
-    )
+    text = notification_json(said)
+    return alert._replace(destination=place.destination, queue=place.queue, notification=text)
 
 
 async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later], now: datetime) -> None:
     """Write what is to be said later of an incident, in the words of its last alert."""
-    last = await tx.fetch_row(
-        f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1",
-        incident.id,
-    )
+    last = await tx.fetch_row(LAST_ALERT, incident.id)
     if last is None:
         return
     said_last = Notification.read(last[3]).named(incident.entity)
     said_last = said_last.but(acknowledged=None, version=incident.version, **UNMOVED)
     alerts, told = [], {place.queue: place for place in incident.told_so_far}
     for step, route, after, due_at in later:
-        window = after if step is Step.ESCALATED else None
-        said = said_last.but(step=step, at=due_at, window=window)
-        alert = deliveries.following(last, to_micros(now), incident_id=incident.id, step=step)
+        said = said_last.but(step=step, at=due_at, window=after if step is Step.ESCALATED else None)
         at = deliveries.UNTIL_RELEASED if incident.quiet else to_micros(due_at)
-        alert = alert._replace(
-            severity=incident.severity, waiting_since=at, due_at=at, repeat_after=after // MICRO
-        )
+        facts = {"incident_id": incident.id, "step": step, "severity": incident.severity, "due_at": at}
+        facts |= {"waiting_since": at, "repeat_after": after // MICRO}
+        alert = deliveries.following(last, to_micros(now), **facts)
         alerts.append(_for_place(alert, said, told.get(route.queue, route)))
     await deliveries.insert(tx, alerts)
-
-
-async def reach(tx: Transaction, escalations: Mapping[int, str], now: datetime) -> set[int]:
-    """Note that escalations are sent now: from here on their places are told of the incident to its end.
-
-    Args:
-        tx: The transaction.
-        escalations: The incident of each delivery, by its number.
-        now: The time, UTC.
-
-    Returns:
-        The deliveries that nobody needs any more: somebody looks after the incident, or it is over.
-    """
-    attended = {incident.id: incident for incident in await locked(tx, sorted({*escalations.values()}))}
-    rows = await tx.fetch(
-        "SELECT id, incident_id, destination, queue FROM deliveries WHERE id = ANY($1)"
-        f" AND {tx.waits} ORDER BY id",
-        [*escalations],
-    )
-    needless = set(escalations)
-    for number, incident_id, destination, queue in rows:
-        incident = attended.get(incident_id)
-        if incident is None or incident.acknowledged:
-            continue
-        needless.discard(number)
-        place = next((place for place in incident.told if place.queue == queue), Route(destination, queue))
-        attended[incident_id] = incident.reaching(place)
-        await put_told(tx, attended[incident_id])
-    await tx.execute(
-        f"UPDATE deliveries SET state = 'cancelled', ended_at = $2 WHERE id = ANY($1) AND {tx.waits}",
-        sorted(needless),
-        to_micros(now),
-    )
-    return needless
 
 
 async def put_told(tx: Transaction, incident: Incident) -> None:

@@ -7,9 +7,9 @@ from pydantic import ValidationError
 
 from app.model.notification import Message, Notification
 from app.model.times import Micros
+from app.store.columns import acknowledgement_of
 from app.store.kin import shown
 from app.store.queries import deliveries
-from app.store.rows import acknowledgement_of
 from app.store.transaction import Row, Transaction
 
 UPDATES = "/updates"

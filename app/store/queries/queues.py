@@ -90,15 +90,8 @@ async def claim(
         stepped: By how much the clock was set so far.
     """
     await silences.settle(tx, now)
-    rows = await tx.fetch(
-        DUE_QUEUES,
-        to_micros(now),
-        to_micros(now + CLOCK_SET_BACK),
-        to_micros(lease_until + CLOCKS_DIFFER),
-        limit,
-        to_micros(lapsed_before or now),
-        list(busy),
-    )
+    times = map(to_micros, (now, now + CLOCK_SET_BACK, lease_until + CLOCKS_DIFFER))
+    rows = await tx.fetch(DUE_QUEUES, *times, limit, to_micros(lapsed_before or now), list(busy))
     if not rows:
         return []
     active = tuple(await silences.active(tx, now))
@@ -114,13 +107,8 @@ async def claim(
         if holder is not None:  # the last holder may have sent, and could not say so
             claimed_at = lapsed_at - to_micros(lease_until) + to_micros(now)
             unsure_since = min(unsure_since or claimed_at, claimed_at)  # noqa: PLW2901
-        await tx.execute(
-            "UPDATE queues SET holder = $1, lease_until = $2, unsure_since = $3 WHERE name = $4",
-            token,
-            to_micros(lease_until),
-            unsure_since,
-            name,
-        )
+        taken = "UPDATE queues SET holder = $1, lease_until = $2, unsure_since = $3 WHERE name = $4"
+        await tx.execute(taken, token, to_micros(lease_until), unsure_since, name)
         claims.append(
             Claim(
                 queue=name,

@@ -11,9 +11,9 @@ from app.model.incident import ALL_STEPS, Step
 from app.model.notification import Notification
 from app.model.silence import Silence, SilencePreview
 from app.model.times import from_micros, micros_or_none, to_micros
+from app.store.columns import acknowledgement_of, told_of
 from app.store.queries import deliveries, incidents, messages, reports
-from app.store.queries.accept import told_of
-from app.store.rows import acknowledgement_of, notification_json
+from app.store.rows import notification_json
 from app.store.transaction import Row, Transaction
 
 ESCAPED = re.compile(r"\[([*?[])\]")
@@ -22,7 +22,7 @@ PREVIEWED = timedelta(hours=24)
 MOST_PREVIEWED = 20_000
 """Of so many open incidents, and of so many entities with alerts, a preview looks at the first."""
 SILENCE = "id, rule, blueprint, entity, team, starts_at, ends_at, author, comment, incident_id"
-LATER = (
+BEHIND = (
     "SELECT true FROM deliveries AS later WHERE later.incident_id = deliveries.incident_id"
     " AND later.queue = deliveries.queue AND later.id > deliveries.id AND later.state = 'pending' LIMIT 1"
 )
@@ -204,13 +204,15 @@ async def settle(tx: Transaction, now: datetime) -> None:
             "   FROM deliveries AS kept WHERE silence_id = $1 AND kept.state = 'silenced'"
             "   AND NOT EXISTS (SELECT 1 FROM deliveries AS later WHERE later.incident_id = kept.incident_id"
             "     AND later.queue = kept.queue AND later.id > kept.id"
-            "     AND later.state IN ('delivered', 'silenced'))"
+            "     AND (later.state IN ('delivered', 'silenced') OR (later.state = 'pending'"
+            "      AND kept.step = 'escalated' AND later.step = 'escalated' AND later.due_at <= $2)))"
             "   GROUP BY kept.incident_id, kept.queue) AS suppressed"
             " JOIN deliveries ON deliveries.id = kept_id"
             " JOIN incidents ON incidents.id = deliveries.incident_id"
             " LEFT JOIN deliveries AS heard ON heard.id = heard_id"
-            f" WHERE resolved_at IS NULL OR heard_id IS NOT NULL OR EXISTS ({LATER}) ORDER BY deliveries.id",
+            f" WHERE resolved_at IS NULL OR heard_id IS NOT NULL OR EXISTS ({BEHIND}) ORDER BY deliveries.id",
             number,
+            to_micros(now),
         )
         for delivery_id, text, heard, is_open, incident_id, entity, places, queue, *acknowledgement in rows:
             said = Notification.read(text).named(entity)

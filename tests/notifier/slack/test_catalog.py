@@ -147,6 +147,16 @@ async def test_scopes_that_are_missing(api: StandInSlackApi, bot: CatalogBot) ->
     assert (failed.scope, "users:read.email" in failed.reason) == (Scope.DESTINATION, True)
 
 
+async def test_each_failure_is_one_of_its_own(bot: CatalogBot) -> None:
+    """One error for all alerts would keep what each of them was about, for as long as the process lives."""
+    failures = []
+    for _ in range(2):
+        with pytest.raises(DeliveryFailed) as failed:
+            await bot._people.group("nobody")  # noqa: SLF001 - an alert that it calls nobody for shows no error
+        failures.append(failed.value)
+    assert failures[0] is not failures[1]
+
+
 @pytest.mark.parametrize(
     ("queue", "scope", "reason"),
     [
