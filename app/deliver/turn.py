@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 import structlog
@@ -94,10 +94,7 @@ class Sender:
 
     def _now(self, claim: Claim) -> datetime:
         # By the clock as it was when the claim was made: it may have been set since.
-        return self._clock() - self._step(claim)
-
-    def _step(self, claim: Claim) -> timedelta:
-        return self._store.clock.stepped - claim.stepped
+        return self._clock() - (self._store.clock.stepped - claim.stepped)
 
     async def attempt(self, claim: Claim) -> Attempt | None:
         """Send what waits in a queue, as far as rules and silences still want it, and say what came of it.
@@ -127,11 +124,10 @@ class Sender:
         try:
             with _faults_as_failures(claim):
                 if claim.unsure_since is not None and claim.alerts and isinstance(notifier, Keeper):
-                    # The last attempt got no answer: what has arrived must not be sent again, what a silence
-                    # covers by now neither, when the silence ends.
+                    # What has arrived must not be sent again, nor when a silence ends that covers it by now.
                     every = load.with_withheld()
                     parcel = await self._ready(claim, every, notifier)
-                    since = claim.unsure_since + self._step(claim)
+                    since = claim.unsure_since + (self._store.clock.stepped - claim.stepped)
                     async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                         arrived = parcel and await notifier.find(parcel, since)
                     if arrived:

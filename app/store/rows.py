@@ -27,16 +27,13 @@ class Incoming:
         change: The change.
         body: The signed bytes that it was read from.
         received_at: When it arrived, UTC.
-        decide: Given what the store knows of the entity, decides what the change leads to. It must be pure:
-            it may be called again when a transaction is repeated.
-        traceparent: The span that it arrived in, where traces are kept; the delivery's trace goes on from
-            there.
+        decide: Given what the store knows of the entity, says what the change leads to, each time the same.
+        traceparent: The span that it arrived in, if traces are kept: the delivery's goes on from there.
         watched: The entity's last known state is kept, and `decide` is given it.
         report: What its run in Port waits for, if it waits for a report.
         kins: What incidents of the entity have to do with those of others.
-        stepped: By how much the clock that gave `received_at` was set so far, in microseconds; None: it does
-            not follow the store's.
-        step: By how much it was set since, as the transaction has found.
+        stepped: By how many microseconds the clock of `received_at` was set so far; None: nobody knows.
+        step: By how much it was set since.
     """
 
     change: CatalogChange
@@ -52,10 +49,8 @@ class Incoming:
 
     def at(self, stepped: int) -> "Incoming":
         """Give the same by a clock that was set by so many microseconds in all."""
-        if self.stepped is None or stepped == self.stepped:
-            return self
-        step = (stepped - self.stepped) * MICRO
-        return replace(self, received_at=self.received_at + step, stepped=stepped, step=step)
+        step = (stepped - (stepped if self.stepped is None else self.stepped)) * MICRO
+        return replace(self, received_at=self.received_at + step, step=step) if step else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +273,6 @@ class Attempt:
 
     def moved(self, step: timedelta) -> "Attempt":
         """Give the same by a clock that was set meanwhile."""
-        if not step:
-            return self
         times = {"started_at": self.started_at, "ended_at": self.ended_at, "next_at": self.next_at}
         return replace(self, **{name: at + step for name, at in times.items()})  # type: ignore[arg-type]
 

@@ -470,7 +470,7 @@ async def test_a_changed_message_names_who_is_affected(rig: ChannelRig) -> None:
             destination="default",
             deliveries=(),
             waiting=1,
-            body=b"",
+            body=b"{}",
             message=POSTED,
             stories=tuple((last, last, entity) for entity in entities),
         )

@@ -254,13 +254,13 @@ async def test_a_time_read_before_the_clock_was_set(machine: Machine, step: time
     later, soon = await second.read(queries.silences.silences, active_at=time)
     assert near(soon.ends_at - time, HOUR)
     assert near(later.starts_at - before, 50 * DAY)  # a time of the calendar
-    ((unsure_since, waiting_since, received_at),) = await second.read(
+    (times,) = await second.read(
         lambda tx: tx.fetch(
             "SELECT unsure_since, (SELECT max(waiting_since) FROM deliveries),"
             " (SELECT max(received_at) FROM changes WHERE entity = 'other') FROM queues"
         )
     )
-    for micros in (unsure_since, waiting_since, received_at):
+    for micros in times:
         assert near(from_micros(micros) - time, timedelta(0))
     for store in (first, second):
         await store.close()

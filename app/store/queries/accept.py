@@ -65,15 +65,11 @@ INCIDENT = ", ".join(f"incidents.{name}" for name in INCIDENT_COLUMNS)
 MOVED = ", ".join(f"{name} = excluded.{name}" for name in [*INCIDENT_COLUMNS][3:])
 
 
-SEEN = (
-    "SELECT key, alerts, id FROM changes WHERE key = ANY($1)"
-    # The clock may have been set since they arrived, and what waits been moved by as much.
-    " UNION ALL SELECT NULL, stepped, 0 FROM clock"
-)
+SEEN = "SELECT key, alerts, id FROM changes WHERE key = ANY($1) UNION ALL SELECT NULL, stepped, 0 FROM clock"
 
 
 async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
-    """Store changes with what they lead to.
+    """Store changes with what they lead to; give what became of each, in the same order.
 
     A change that was stored before is left as it is. Of any other, the entity's state is looked up, `decide`
     is called, and the change, its alerts, its incidents and the entity's new last known state are written. A
@@ -82,9 +78,6 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     Args:
         tx: The transaction.
         batch: The changes, in the order of their arrival.
-
-    Returns:
-        What became of each change, in the same order.
     """
     keyed = [(entity_of(incoming.change), incoming) for incoming in batch]
     tied = [(entity, incoming) for entity, incoming in keyed if incoming.kins]

@@ -54,11 +54,7 @@ WAITING = (
     f" LEFT JOIN messages ON messages.id = ({messages.NEWEST})"
     f" WHERE {TOGETHER} AND deliveries.id > $6 ORDER BY deliveries.id LIMIT $7"
 )
-
-ABOUT = (
-    "SELECT incident_id, 0 FROM deliveries WHERE id = ANY($1) AND incident_id IS NOT NULL"
-    " UNION SELECT NULL, stepped FROM clock"
-)
+ABOUT = "SELECT incident_id, 0 FROM deliveries WHERE id = ANY($1) UNION SELECT NULL, stepped FROM clock"
 
 
 async def claim(
@@ -218,7 +214,7 @@ def _waiting_of(row: Row) -> Waiting:
 
 
 async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
-    """Write what an attempt came to, and give the lease back.
+    """Write what an attempt came to, and give the lease back; False, and nothing is written: it was lost.
 
     The messages of its incidents, other than the attempt's own, are to be updated: a delivery for each is put
     into a queue of its own, ``<queue>/updates``. Runs that wait for a report get a further one once nothing
@@ -228,9 +224,6 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
         tx: The transaction.
         claim: The queue.
         attempt: How it ended, by the clock as it was at the claim.
-
-    Returns:
-        False, and nothing is written, if the lease was lost before.
     """
     ids = attempt.delivery_ids
     sent = [delivery.id for delivery in claim.deliveries] if ids is None else list(ids)
@@ -239,7 +232,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
     rows = await tx.fetch(ABOUT, [*sent, *attempt.asides])
     incidents = [name for name, _ in rows if name is not None]
     # Another process may have seen just now that the clock was set, and moved all that waits but this.
-    step = (next(number for name, number in rows if name is None) * MICRO) - claim.stepped
+    step = max((number for name, number in rows if name is None), key=abs) * MICRO - claim.stepped
     attempt = attempt.moved(step)
     await tx.lock_rows("incidents", incidents, shared=attempt.elsewhere is None)
     silenced = attempt.outcome is Outcome.SILENCED
