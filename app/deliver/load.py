@@ -13,6 +13,7 @@ from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.silence import silence_of
 from app.notifier.base import SEND_TIMEOUT, Sent
+from app.store.follow import reach
 from app.store.rows import Aside, Attempt, Claim, Waiting
 from app.store.store import Store
 
