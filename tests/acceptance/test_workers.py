@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.demo.run import change_body, signed_headers
 from app.demo.stand_in_slack import StandInSlack
+from app.model.delivery import State
 from tests.acceptance.process import UVICORN, listening, post_change
 from tests.conftest import NO_TLS, SECRET
 from tests.waiting import until
@@ -39,7 +40,11 @@ async def test_two_workers(tmp_path: Path, slack: StandInSlack) -> None:
                 answers = await asyncio.gather(*map(post, numbers))
                 assert {answer.status_code for answer in answers} == {202}
                 assert sum(answer.json()["duplicate"] for answer in answers) == 20
-        await until(lambda: len(slack.messages) >= 100, 60)
+
+        async def recorded() -> bool:
+            return await listener.count(State.DELIVERED) >= 100
+
+        await until(recorded)
         rows = await listener.deliveries()
     assert [row.state for row in rows] == ["delivered"] * 100
     told = [message["text"] for message in slack.messages]
