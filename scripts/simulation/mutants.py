@@ -169,7 +169,7 @@ MUTANTS: dict[str, Mutant] = {
         "SET acknowledged_at = NULL AND ?2, acknowledged_by = substr(?3, 1, 0), version",
     ),
     "taken back, an acknowledgement brings no escalation back": _statement(
-        "(step <> 'escalated' OR due_at - repeat_after = ?2)", "(step <> 'escalated' OR 0 * ?2)"
+        "OR due_at - repeat_after = ?2 OR due_at >= ?3)", "OR 0 * ?2 * ?3)"
     ),
     "Slack shows no acknowledgement": _statement(
         "WHERE incident_messages.incident_id = ?1 GROUP BY 1, 2", "WHERE 0 * ?1 GROUP BY 1, 2"

@@ -214,17 +214,17 @@ async def settle(tx: Transaction, now: datetime) -> None:
             number,
             to_micros(now),
         )
-        for delivery_id, text, heard, is_open, incident_id, entity, places, queue, *acknowledgement in rows:
-            said = Notification.read(text).named(entity)
-            said = said.but(acknowledged=acknowledgement_of(*acknowledgement))
+        for delivery_id, text, heard, is_open, incident_id, entity, places, queue, *person in rows:
+            said = (
+                Notification.read(text).named(entity).but(acknowledged=acknowledgement_of(*acknowledgement))
+            )
             knows = heard is not None and not is_over(Notification.read(heard))
             if not (is_open or knows):  # of the trouble: its end is no news, whenever it came
                 await _keep_back(tx, incident_id, queue, number, now)
                 continue
-            news = _news(said, knows, is_open, bool(hours))
-            if news is None:
+            if (news := _news(said, knows, is_open, bool(hours))) is None:
                 continue
-            if is_open and not hours:
+            if is_open and not hours and not is_over(news):  # one that is open again ended first
                 news = _reminder(news, knows, places, queue, now)
             await tx.execute(
                 "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1,"
@@ -257,17 +257,19 @@ def _news(said: Notification, knows: bool, is_open: bool, held: bool) -> Notific
 
 
 async def _keep_back(tx: Transaction, incident_id: str, queue: str, number: int, now: datetime) -> None:
-    """Let a silence that has ended cover what waits of an incident for a queue."""
+    """Let a silence that has ended cover the end of an incident, where a queue was told of no trouble."""
     rows = await tx.fetch(
-        # What another process is just writing down it has sent.
-        f"SELECT id FROM deliveries WHERE incident_id = $1 AND queue = $2 AND {tx.waits}"
-        # While it flaps, it may be back at any moment.
-        " AND NOT (SELECT flapping FROM incidents WHERE incidents.id = $1)"
-        " ORDER BY id FOR UPDATE SKIP LOCKED",
+        # At once: what is being sent is one or the other. While it flaps, it may be back at any moment.
+        "SELECT id, state, notification FROM deliveries WHERE incident_id = $1 AND queue = $2"
+        f" AND (state = 'delivered' OR {tx.waits})"
+        " AND NOT (SELECT flapping FROM incidents WHERE incidents.id = $1) ORDER BY id",
         incident_id,
         queue,
     )
-    ids, at = [name for (name,) in rows], to_micros(now)
+    told, waits = ([row for row in rows if (row[1] == "delivered") is is_told] for is_told in (True, False))
+    if not all(is_over(Notification.read(text)) for *_, text in [*told[-1:], *waits]):
+        return  # it was told, or will be
+    ids, at = [name for name, *_ in waits], to_micros(now)
     await deliveries.put_attempts(tx, ids, Outcome.SILENCED, "over before it could be told", at, at)
     await tx.execute("UPDATE deliveries SET silence_id = $1 WHERE id = ANY($2)", number, ids)
     await reports.announce(tx, ids, at)
