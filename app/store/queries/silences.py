@@ -215,9 +215,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
             to_micros(now),
         )
         for delivery_id, text, heard, is_open, incident_id, entity, places, queue, *person in rows:
-            said = (
-                Notification.read(text).named(entity).but(acknowledged=acknowledgement_of(*acknowledgement))
-            )
+            said = Notification.read(text).named(entity).but(acknowledged=acknowledgement_of(*person))
             knows = heard is not None and not is_over(Notification.read(heard))
             if not (is_open or knows):  # of the trouble: its end is no news, whenever it came
                 await _keep_back(tx, incident_id, queue, number, now)
