@@ -36,8 +36,7 @@ ENDED_WITH_INCIDENT = (
 async def add(tx: Transaction, silence: Silence) -> int:
     """Store a silence, and give its number."""
     number: int = await tx.fetch_value(
-        "INSERT INTO silences"
-        " (rule, blueprint, entity, team, starts_at, ends_at, author, comment, incident_id)"
+        f"INSERT INTO silences ({SILENCE.removeprefix('id, ')})"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id",
         silence.rule,
         silence.blueprint,
@@ -261,13 +260,14 @@ async def _keep_back(tx: Transaction, incident_id: str, queue: str, number: int,
         "SELECT id, state, notification FROM deliveries WHERE incident_id = $1 AND queue = $2"
         f" AND (state = 'delivered' OR {tx.waits})"
         " AND NOT (SELECT flapping FROM incidents WHERE incidents.id = $1) ORDER BY id",
-        incident_id,
-        queue,
+        *(incident_id, queue),
     )
     told, waits = ([row for row in rows if (row[1] == "delivered") is is_told] for is_told in (True, False))
     if not all(is_over(Notification.read(text)) for *_, text in [*told[-1:], *waits]):
         return  # it was told, or will be
-    ids, at = [name for name, *_ in waits], to_micros(now)
+    waiting, at = [name for name, *_ in waits], to_micros(now)
+    locked = f"SELECT id FROM deliveries WHERE id = ANY($1) AND {tx.waits} ORDER BY id FOR UPDATE SKIP LOCKED"
+    ids = [name for (name,) in await tx.fetch(locked, waiting)]  # what is just being written down was sent
     await deliveries.put_attempts(tx, ids, Outcome.SILENCED, "over before it could be told", at, at)
     await tx.execute("UPDATE deliveries SET silence_id = $1 WHERE id = ANY($2)", number, ids)
     await reports.announce(tx, ids, at)
