@@ -57,6 +57,7 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
             ("silences",),
             ("incidents",),
             ("incidents", "--unacknowledged", "--all"),
+            ("incidents", "--entity", "a", "--severity", "warning", "--rule", "health", "--limit", "1"),
             ("incidents", "show", incident),
             ("silences", "show", "1"),
             ("deliveries",),
