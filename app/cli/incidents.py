@@ -216,8 +216,7 @@ def _act(
 ) -> None:
     name = _named(name, listener)
     if listener is not None:
-        # The listener only knows that it is a program: the comment says who.
-        body: dict[str, Any] = {"comment": f"{user_name()}{comment and f': {comment}'}"}
+        body: dict[str, Any] = {"comment": comment}
         body |= {"seconds": int(lasts.total_seconds())} if lasts else {}
         say(listener.act("POST", f"/incidents/{quote(name)}/{verb}", body).done)
         return
