@@ -279,10 +279,24 @@ async def test_a_file_that_could_not_be_read_is_read_later(tmp_path: Path) -> No
         reloads.append(file.read_text())
         return answers[len(reloads) - 1]
 
-    watching = asyncio.create_task(reload_on_change(file, reload, 0.001))
+    watching = asyncio.create_task(reload_on_change(file, b"a", reload, 0.001))
     await asyncio.sleep(0.01)
     file.write_text("b")
     await until(lambda: len(reloads) == 3)
     await asyncio.sleep(0.05)
     assert reloads == ["b"] * 3
+    watching.cancel()
+
+
+async def test_what_was_written_just_after_the_rules_were_read_is_read(tmp_path: Path) -> None:
+    """Though nobody had looked at the file before."""
+    file, reloads = tmp_path / "rules.yaml", list[str]()
+    file.write_text("b")
+
+    async def reload() -> bool:
+        reloads.append(file.read_text())
+        return True
+
+    watching = asyncio.create_task(reload_on_change(file, b"a", reload, 0.001))
+    await until(lambda: reloads == ["b"])
     watching.cancel()
