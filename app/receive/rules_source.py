@@ -109,23 +109,23 @@ async def reload_on_change(
 
     Args:
         file: The rules file.
-        last: Its content just before the rules in force were read; None: it could not be read.
-        reload_rules: Reads them again.
-        look_seconds: How often to look.
+        last: Its content, by `content_of`, from before the rules in force were read.
+        reload_rules: Reads it again.
+        look_seconds: How often it is looked at.
     """
     # Events of its folder would come sooner, but the database is often there and is written all the time.
     settled, looks = True, 0
     while True:
         await asyncio.sleep(look_seconds)
-        content, looks = file_content(file), looks + 1
+        content, looks = content_of(file), looks + 1
         # None: it is just being replaced, so look again
         if content not in (None, last) or (not settled and looks >= LOOKS_BEFORE_RETRY):
             last, looks = content, 0
             settled = await reload_rules()
 
 
-def file_content(file: Path) -> bytes | None:
-    """Read a file; None: it cannot be read."""
+def content_of(file: Path) -> bytes | None:
+    """Read a file; None: it is not there, or cannot be read."""
     try:
         return file.read_bytes()
     except (OSError, MemoryError):
