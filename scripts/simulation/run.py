@@ -10,7 +10,9 @@ import tempfile
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -178,7 +180,12 @@ def _settings(plan: Plan, world: World) -> Settings:
         world.loop.hosts.update(kind.hosts())
         world.kind(Channels).slack.add(kind.channels)
     world.write_rules(TEAM_CHANNELS)
-    return load_settings(only=(), **settings)
+    return _loaded(tuple(settings.items()))
+
+
+@cache
+def _loaded(settings: tuple[tuple[str, Any], ...]) -> Settings:
+    return load_settings(only=(), **dict(settings))
 
 
 async def _disturb(world: World) -> None:
