@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from app.model.delivery import Outcome
 from app.model.times import MICRO, to_micros
 from app.store import rates
+from app.store.clock import moved_since
 from app.store.rows import Attempt, Claim
 from app.store.transaction import Transaction
 
@@ -82,20 +83,20 @@ async def give_back(tx: Transaction, claim: Claim, *, unsure: bool = False) -> b
     Returns:
         False if the lease was lost before.
     """
+    step = await moved_since(tx, claim.stepped // MICRO) if unsure else timedelta(0)
     ours = await tx.fetch_value(
         "UPDATE queues SET holder = NULL, lease_until = 0 WHERE name = $1 AND holder = $2 RETURNING true",
         claim.queue,
         claim.token,
     )
     if ours and unsure:
-        claimed_at = to_micros(claim.claimed_at)
+        claimed_at = to_micros(claim.claimed_at + step)
         await tx.execute(
-            "UPDATE queues SET unsure_since = coalesce(unsure_since, $1 + (SELECT stepped FROM clock) - $4),"
-            "  failures = failures + 1, next_at = $2 + (SELECT stepped FROM clock) - $4 WHERE name = $3",
+            "UPDATE queues SET unsure_since = coalesce(unsure_since, $1),"
+            "  failures = failures + 1, next_at = $2 WHERE name = $3",
             claimed_at,
             claimed_at + unsure_delay(claim.failures),
             claim.queue,
-            claim.stepped // MICRO,
         )
     elif ours and claim.spacing:
         await rates.give_back(tx, claim)

@@ -11,7 +11,7 @@ from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.times import MICRO, Micros, micros_or_none, to_micros
-from app.rules.kin.quiet import UNTIL_TOLD
+from app.store.columns import UNTIL_RELEASED
 from app.store.rows import NewDelivery, notification_json
 from app.store.transaction import Columns, Transaction
 
@@ -34,7 +34,6 @@ DELIVERY_COLUMNS: Columns = {
     "message_id": "bigint",
     "report_id": "bigint",
 }
-UNTIL_RELEASED = to_micros(UNTIL_TOLD)
 PENDING, CANCELLED = State.PENDING.value, State.CANCELLED.value
 COPIED = "change_id, queue, destination, notification, rule, step, severity"
 """What a delivery that follows another has from it: the first columns of `NewDelivery`."""
