@@ -82,7 +82,7 @@ class Accepted:
 
 
 class NewDelivery(NamedTuple):
-    """A row of `deliveries` before it has a number, its columns in the order of `DELIVERY_COLUMNS`.
+    """A row of `deliveries` before it has a number: a field for each column.
 
     Attributes:
         change_id: The change that it is about.

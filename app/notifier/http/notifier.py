@@ -155,6 +155,8 @@ class HttpNotifier(Notifier):
                 Message: what the templates gave cannot be sent.
         """
         items, filled = parcel.items, parcel.filled
+        if filled["job"] is not self._url and items[0].notification.late:
+            return Sent("not sent: it would close what has opened since")
         name = items[0].delivery_id
         if len(items) > 1:  # what has no room waits for the next
             body, items = digest_of(items, self._context, MAX_BODY_BYTES)

@@ -317,6 +317,9 @@ async def test_what_is_over_goes_to_its_own_address(jobs: Jobs) -> None:
         for step, late in ((Step.OPENED, False), (Step.RESOLVED, False), (Step.OPENED, True)):
             item = Item("d-1", notification(step=step), incident_id="i/1", over=late)
             await notifier.send(await notifier.prepare(Parcel((item,), EVENT)))
+        # One that was dead, and is tried again by hand after the next beginning, would close that.
+        overtaken = Item("d-1", notification(step=Step.RESOLVED, late=True), incident_id="i/1")
+        await notifier.send(await notifier.prepare(Parcel((overtaken,), EVENT)))
         jobs.answers.append(PlainTextResponse("", 404))
         with pytest.raises(DeliveryFailed) as failed:
             await notifier.send(await notifier.prepare(Parcel((item,), EVENT)))
