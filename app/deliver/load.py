@@ -65,7 +65,7 @@ class Load:
 
     def add(self, claim: Claim, delivery: Waiting, why_not: WhyNot, held: Held) -> bool:
         """Count a delivery that is to be sent; of another one note why not, and give False."""
-        if claim.sent_together and delivery.id not in claim.sent_together:
+        if claim.sent_together and delivery.key not in claim.sent_together:
             return False  # it goes out with what is next
         aside = None
         if silence := silence_of(delivery.notification, claim.silences):
@@ -128,7 +128,7 @@ async def load_claim(
         await asyncio.sleep(min(PAUSE_FACTOR * (time.perf_counter() - began), MAX_PAUSE_SECONDS))
     if claim.sent_together and not (load.listed or load.withheld):
         # What was sent together waits behind what is due by now, and this turn does not come so far.
-        anything = replace(claim, sent_together=frozenset())
+        anything = replace(claim, sent_together=())
         return await load_claim(store, anything, room=room, why_not=why_not, held=held, clock=clock)
     if load.escalations:  # before it is sent: from here on the destination is told to the end
         needless = await store.write(reach, load.escalations, clock())

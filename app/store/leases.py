@@ -125,24 +125,25 @@ async def rest(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
     return bool(ours)
 
 
-async def note_together(tx: Transaction, claim: Claim, numbers: Sequence[int]) -> bool:
+async def note_together(tx: Transaction, claim: Claim, keys: Sequence[str]) -> bool:
     """Write down, before they are sent, which deliveries go out together; False: the lease was lost."""
     ours = await tx.fetch_value(
         "UPDATE queues SET sent_together = $1 WHERE name = $2 AND holder = $3 RETURNING true",
-        json.dumps(numbers),
+        json.dumps(keys),
         claim.queue,
         claim.token,
     )
     return bool(ours)
 
 
-async def sent_together(tx: Transaction, queue: str, noted: str | None) -> frozenset[int]:
-    """Read which of the deliveries that a queue has noted still wait there."""
+async def sent_together(tx: Transaction, queue: str, noted: str | None) -> tuple[str, ...]:
+    """Read the keys of the deliveries that a queue has noted; empty: none of them waits there any more."""
     if not noted:
-        return frozenset()
-    rows = await tx.fetch(
-        "SELECT id FROM deliveries WHERE id = ANY($1) AND queue = $2 AND state || '' = 'pending'",
-        json.loads(noted),
+        return ()
+    keys = tuple(json.loads(noted))
+    waits = await tx.fetch_value(
+        "SELECT 1 FROM deliveries WHERE id = ANY($1) AND queue = $2 AND state || '' = 'pending' LIMIT 1",
+        [int(key.rpartition("-")[2]) for key in keys],
         queue,
     )
-    return frozenset(number for (number,) in rows)
+    return keys if waits else ()
