@@ -24,8 +24,8 @@ MAX_PAUSE_SECONDS = 0.05
 
 WhyNot = Callable[[Notification], str | None]
 """Says why an alert must not be sent any more; None: it is still wanted."""
-Held = Callable[[str, str, datetime], tuple[str, datetime] | None]
-"""Gives the hours, and when they begin, that keep a rule's alerts back from a destination; see `Rulebook`."""
+Held = Callable[[Notification, str, datetime], tuple[str, datetime] | None]
+"""Gives the hours, and when they begin, that keep an alert back from a destination; see `Rulebook`."""
 
 
 @dataclass(slots=True)
@@ -72,9 +72,7 @@ class Load:
             aside = Aside(Outcome.SILENCED, f"silence {silence.id}, by {silence.author}", silence.id)
         elif reason_gone := why_not(delivery.notification):
             aside = Aside(Outcome.DEAD, reason_gone)
-        elif not delivery.notification.at_any_time and (
-            hours := held(delivery.notification.rule, claim.destination, claim.claimed_at)
-        ):
+        elif hours := held(delivery.notification, claim.destination, claim.claimed_at):
             reason = f"held until {hours[1]:%Y-%m-%d %H:%M} UTC, when hours {hours[0]} begin"
             aside = Aside(Outcome.SILENCED, reason, hours=hours)
         if aside is not None:
