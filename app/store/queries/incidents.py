@@ -9,7 +9,7 @@ from app.model.incident import Incident, Route, Step
 from app.model.notification import UNMOVED, Notification
 from app.model.times import MICRO, from_micros, micros_or_none, to_micros
 from app.rules.kin.quiet import waits
-from app.store.columns import told_json
+from app.store.columns import UNTIL_RELEASED, told_json
 from app.store.cursor import LAST, number_of, page_of
 from app.store.kin import causes, shown
 from app.store.queries import deliveries, reports
@@ -210,7 +210,7 @@ async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later],
     alerts, told = [], {place.queue: place for place in incident.told_so_far}
     for step, route, after, due_at in later:
         said = said_last.but(step=step, at=due_at, window=after if step is Step.ESCALATED else None)
-        at = deliveries.UNTIL_RELEASED if incident.quiet else to_micros(due_at)
+        at = UNTIL_RELEASED if incident.quiet else to_micros(due_at)
         facts = {"incident_id": incident.id, "step": step, "severity": incident.severity, "due_at": at}
         facts |= {"waiting_since": at, "repeat_after": after // MICRO}
         alert = deliveries.following(last, to_micros(now), **facts)
