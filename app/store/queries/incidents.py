@@ -45,6 +45,7 @@ def _fits(which: IncidentFilter, values: list[object]) -> str:
     for column, value in (
         ("severity", which.severity),
         ("blueprint", which.blueprint),
+        ("entity", which.entity),
         ("rule", which.rule),
     ):
         if value is not None:
@@ -78,8 +79,6 @@ async def page(
     tx: Transaction,
     *,
     is_open: bool | None = None,
-    blueprint: str | None = None,
-    entity: str | None = None,
     since: datetime | None = None,
     which: IncidentFilter = ALL_OF_THEM,
     before: str | None = None,
@@ -90,8 +89,6 @@ async def page(
     Args:
         tx: The transaction.
         is_open: Only those that are open, or only those that have ended.
-        blueprint: With `entity`: only this entity's.
-        entity: The entity's identifier.
         since: Only those that were open at or after this time, UTC.
         which: Only those that it fits.
         before: A page's `next`.
@@ -108,9 +105,6 @@ async def page(
     if since is not None:
         values.append(micros_or_none(since))
         where += f" AND (resolved_at IS NULL OR resolved_at >= ${len(values)})"
-    if blueprint is not None and entity is not None:
-        values += (blueprint, entity)
-        where += f" AND blueprint = ${len(values) - 1} AND entity = ${len(values)}"
     where += _fits(which, values)
     rows = await tx.fetch(
         f"SELECT {INCIDENT_ROW} FROM incidents WHERE {where} ORDER BY opened_at DESC, id DESC LIMIT $3",
