@@ -263,7 +263,7 @@ async def _keep_back(tx: Transaction, incident_id: str, queue: str, number: int,
     )
     told, waits = ([row for row in rows if (row[1] == "delivered") is is_told] for is_told in (True, False))
     last = [notification_of(text) for *_, text in [*told[-1:], *waits]]
-    if not all(said is not None and is_over(said) for said in last):
+    if not all(alert is not None and is_over(alert) for alert in last):
         return  # it was told, or will be
     waiting, at = [name for name, *_ in waits], to_micros(now)
     locked = f"SELECT id FROM deliveries WHERE id = ANY($1) AND {tx.waits} ORDER BY id FOR UPDATE SKIP LOCKED"
