@@ -6,6 +6,7 @@ A kind gives the way in which text of the catalog is made fit for it, and adds n
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from app.model.change import ACTION_RUN, CREATE, DELETE, TIMER_EXPIRED
@@ -50,7 +51,7 @@ class Words:
     show: Show = one_line
     bold: Callable[[str], str] = str
 
-    @property
+    @cached_property
     def last(self) -> Notification:
         """The newest alert."""
         return self.line.last
