@@ -37,6 +37,26 @@ async def test_the_end_of_what_was_told_is_told_after_a_silence(store: Store) ->
     assert await tell(store, 500) == []
 
 
+async def test_a_dead_end_that_is_retried_says_that_it_is_late(store: Store) -> None:
+    """Where its queue was told of the next beginning meanwhile: a pager would close that page."""
+    await store.accept([went("Healthy", "Degraded", 0)])
+    await tell(store, 1)
+    await store.accept([went("Degraded", "Healthy", 5)])
+    assert await store.record(await claim(store, second=6), attempt(Outcome.DEAD, second=6))
+
+    async def retried(second: int) -> tuple[Step, bool]:
+        assert await store.retry(now=at(second)) == 1
+        claimed = await claim(store, second=second)
+        assert await store.record(claimed, attempt(Outcome.DEAD, second=second))
+        (one,) = claimed.deliveries
+        return one.notification.step, one.notification.late
+
+    assert await retried(10) == (Step.RESOLVED, False)
+    await store.accept([went("Healthy", "Degraded", 15)])
+    await tell(store, 16)
+    assert await retried(20) == (Step.RESOLVED, True)
+
+
 @pytest.mark.parametrize(
     ("steps", "said"),
     [

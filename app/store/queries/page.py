@@ -10,8 +10,8 @@ from app.model.digest import STILL
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.times import EPOCH, Micros, from_micros, micros_or_none, time_or_none, to_micros
+from app.store.columns import UNTIL_RELEASED
 from app.store.cursor import LAST, number_of, page_of
-from app.store.queries.deliveries import UNTIL_RELEASED
 from app.store.queries.queues import UNREADABLE
 from app.store.queue_state import QueueState
 from app.store.transaction import Row, Transaction
