@@ -65,12 +65,12 @@ def plain(value: Any) -> Any:
 def small(value: Any) -> Any:
     """Do the same as `plain`, but not for what is large, and would hold up the event loop."""
     values, number = [value], 0
-    for one in values:
-        if isinstance(one, list | dict):
-            number += len(one)
+    for part in values:
+        if isinstance(part, list | dict):
+            number += len(part)
             if number > MAX_SMALL:
                 raise NotPlain
-            values += one if isinstance(one, list) else one.values()
+            values += part if isinstance(part, list) else part.values()
     return plain(value)
 
 

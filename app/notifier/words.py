@@ -93,8 +93,8 @@ class Words:
         change, step = self.last.change, self.last.step
         if change is None:
             return ""
-        *before, now = self._values()
-        now = self._shown(now, limit, marks=marks, bold=True)
+        *before, last = self._values()
+        now = self._shown(last, limit, marks=marks, bold=True)
         ways = [self._shown(text, limit, marks=marks) for text in before]
         if step in STILL:
             way = f"still {now}"
@@ -171,8 +171,7 @@ class Words:
 
     def acknowledged(self) -> str:
         """Say who looks after it, or that nobody does any more; empty: there is nothing to say of that."""
-        by = self.last.acknowledged
-        if by and not self.line.ended:
+        if (by := self.last.acknowledged) and not self.line.ended:
             return f"acknowledged by {self.show(by.by.name, MAX_SHOWN_NAME_CHARS)}"
         before = self.show(self.last.unacknowledged, MAX_SHOWN_NAME_CHARS)
         return f"no longer acknowledged, as it was by {before} before it got worse" if before else ""
