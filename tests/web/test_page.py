@@ -310,7 +310,7 @@ async def test_an_incident_is_acknowledged(start: Start) -> None:
             answer = await service.client.post("/incidents/acknowledge", data=form, follow_redirects=True)
             assert "is acknowledged by Ada." in answer.text
         now = await page(service, "/?how=acknowledged")
-        assert re.search(r"acknowledged</span> by Ada <time", now)
+        assert re.search(r"acknowledged</span> <span>by Ada <time", now)
         assert 'action="/incidents/unacknowledge"' in now
         assert "No open incident matches" in await page(service, "/?how=unacknowledged")
         late = await service.client.post("/incidents/acknowledge", data=form | {"version": "2"})
