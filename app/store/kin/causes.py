@@ -7,12 +7,12 @@ from typing import Any
 import orjson
 
 from app.model.times import Micros, from_micros, to_micros
+from app.store.columns import UNTIL_RELEASED
 from app.store.group import Group, entity_of, former_of
 from app.store.kin.groups import counted
 from app.store.kin.relatives import chains
 from app.store.kin.state import FamilyState
 from app.store.queries import messages
-from app.store.queries.deliveries import UNTIL_RELEASED
 from app.store.transaction import Columns, Transaction
 
 TIE_COLUMNS: Columns = {
