@@ -184,9 +184,9 @@ def test_what_another_commit_needs(lock: str, absent: list[str], different: list
 
 def test_another_commit_s_files_are_its_own() -> None:
     """They are there for as long as they are compared; a commit that does not exist is named."""
-    with checkout("HEAD") as folder:
-        assert (folder / "app" / "main.py").is_file()
-    assert not folder.exists()
+    with checkout("HEAD") as head:
+        assert (head.root / "app" / "main.py").is_file()
+    assert not head.root.exists()
     with pytest.raises(NotComparable, match="no-such-commit cannot be had"), checkout("no-such-commit"):
         pass
 
