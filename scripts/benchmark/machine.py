@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -49,11 +50,15 @@ def look() -> None:
     _OTHERS.append(psutil.cpu_percent(LOOK_SECONDS) / 100)
 
 
-def others() -> str:
-    """Return what the looks have seen, as the end of a sentence; empty: there was none."""
-    if not _OTHERS:
+def others(shares: Sequence[float] = _OTHERS) -> str:
+    """Return how busy other programs were, as the end of a sentence; empty: nobody has looked.
+
+    Args:
+        shares: What each look has seen of the machine, of 1; by default those of this run.
+    """
+    if not shares:
         return ""
-    share, least, most = statistics.median(_OTHERS), min(_OTHERS), max(_OTHERS)
+    share, least, most = statistics.median(shares), min(shares), max(shares)
     text = f", while other programs took {share:.0%} of the machine (from {least:.0%} to {most:.0%})"
     return text if share < BUSY else f"{text}; **to be measured again**"
 
