@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import pytest
 
 from app.receive.payload import parse_event
@@ -157,11 +158,11 @@ def test_a_killed_database_starts_again(tmp_path: Path) -> None:
     peer, server = Procrastinate(""), PostgresServer()
     peer.servers[tmp_path] = server, ""
     server.make()
-    server.stop()
     try:
-        with peer.database(tmp_path) as database:
-            Running(database.processes[0], 0, tmp_path, 0.0).kill()
-            assert not any(map(lives, database.processes))
+        postmaster = psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
+        family = (postmaster, *postmaster.children())
+        Running(postmaster, 0, tmp_path, 0.0).kill()
+        assert not any(map(lives, family))
         with peer.database(tmp_path) as database:
             assert all(map(lives, database.processes))
     finally:

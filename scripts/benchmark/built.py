@@ -198,6 +198,9 @@ class Procrastinate(Built):
         """Run PostgreSQL."""
         self._make(folder)
         server, url = self.servers[folder]
+        # One that was killed leaves them; until somebody collects it, the next start would take it for alive.
+        for lock in (server.data / "postmaster.pid", *server.folder.glob(".s.PGSQL.*.lock")):
+            lock.unlink(missing_ok=True)
         server.start()
         postmaster = psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
         if SERVER_CORE is not None:
@@ -208,9 +211,6 @@ class Procrastinate(Built):
         finally:
             if lives(postmaster):
                 server.stop()
-            else:  # it was killed; until somebody collects it, the next start would take it for alive
-                for lock in (server.data / "postmaster.pid", *server.folder.glob(".s.PGSQL.*.lock")):
-                    lock.unlink(missing_ok=True)
 
     def _make(self, folder: Path) -> None:
         if folder in self.servers:
