@@ -82,7 +82,7 @@ class SQLiteTransaction(Transaction):
         return [execute(statement, row).lastrowid or 0 for row in rows]
 
     @override
-    async def lock(self, keys: Collection[tuple[str, ...]]) -> None:
+    async def lock(self, keys: Collection[tuple[str, ...]], *, shared: tuple[str, ...] | None = None) -> None:
         """Do nothing: there is one writer at a time."""
 
     @override
