@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import orjson
+from pydantic import ValidationError
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
@@ -283,3 +284,10 @@ def notification_json(notification: Notification) -> str:
     with suppress(TypeError):
         return orjson.dumps(vars(notification), default=timedelta.total_seconds).decode()
     return NOTIFICATION.dump_json(notification).decode()
+
+
+def notification_of(text: str) -> Notification | None:
+    """Read the column ``notification``; None: another release has written it, and this one cannot read it."""
+    with suppress(ValidationError):
+        return Notification.read(text)
+    return None
