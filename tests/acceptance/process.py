@@ -21,6 +21,7 @@ from app.store import queries
 from app.store.opening import open_store
 from app.web.api.models import DeliveryOut
 from tests.conftest import NO_TLS, SECRET, count, rules_with_rate
+from tests.forking import AT_THE_START, ForkedProgram
 from tests.waiting import until
 
 APP = (sys.executable, "-m", "app")
@@ -53,7 +54,8 @@ class Listener:
         folder: Its working directory.
         slack_url: The webhook's address.
         settings: Further environment variables; without a RULES_FILE the built-in rule holds.
-        command: What to start; `--port` is added.
+        command: What to start; `--port` is added. The program itself is forked from a process that has imported it.
+        anew: Whether the program is started as a person would, which takes a second.
         rate: How many messages a second the default destination takes, without a RULES_FILE.
     """
 
@@ -64,6 +66,7 @@ class Listener:
         *,
         command: Sequence[str] = SERVE,
         rate: float = 1000,
+        anew: bool = False,
         **settings: str,
     ) -> None:
         self.folder = folder
@@ -83,7 +86,8 @@ class Listener:
             | settings
         )
         self.log = folder / "log.txt"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | ForkedProgram | None = None
+        self._forks = tuple(command[:3]) == APP and not anew and not AT_THE_START & settings.keys()
 
     @property
     def database_url(self) -> str:
@@ -92,10 +96,13 @@ class Listener:
 
     async def start(self) -> None:
         """Start it, and return when it is ready."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
-            )
+        if self._forks:
+            self.process = ForkedProgram(self.command[3:], self.folder, self.environment, self.log)
+        else:
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
+                )
 
         async def ready() -> bool:
             assert self.process is not None
