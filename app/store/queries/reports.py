@@ -1,7 +1,7 @@
 """Reports: what a run in Port shows of the change that it brought.
 
-Each is a delivery of the kind ``report`` with the run's id. So what waits for one run goes out as one, and nothing
-of it counts as an alert.
+Each is a delivery of the kind ``report`` with the run's id. So what waits for one run goes out as one, and
+nothing of it counts as an alert.
 """
 
 from collections.abc import Sequence
