@@ -95,15 +95,12 @@ def _groups(hits: Iterable[Hit]) -> Iterable[Hit]:
 
 
 def _without_groups(hits: Sequence[Hit], matched: Match) -> tuple[Hit, ...]:
-    """Take the groups' hits, the last ones, away, and note their routes and people with their members'."""
+    """Take the groups' hits, the last ones, away, and note them with their members'."""
     number = len(matched.hits)
     groups = {hit.rule.name: hit for hit in hits[number:]}
     for hit in hits[:number]:
-        if hit.kin is None:
-            continue
-        for rule in hit.kin.groups:
-            hit.kin.routes[rule.name] = groups[rule.name].routes
-            hit.kin.people[rule.name] = groups[rule.name].people
+        if hit.kin is not None:
+            hit.kin.asked.update((rule.name, groups[rule.name]) for rule in hit.kin.groups)
     return tuple(hits[:number])
 
 

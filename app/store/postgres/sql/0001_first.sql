@@ -52,7 +52,9 @@ CREATE TABLE incidents (
     acknowledged_by TEXT NOT NULL DEFAULT '', -- JSON: who, and by which way; empty: nobody
     version     BIGINT  NOT NULL DEFAULT 1,   -- grows with each step and each acknowledgement
     escalates_from BIGINT,                   -- its escalations count from then; null: it has none
-    quiet       TEXT                          -- the incident that explains it: nobody is alerted meanwhile
+    quiet       TEXT,                         -- the incident that explains it: nobody is alerted meanwhile
+    at_least    BIGINT,                       -- a group's: so many open members open it; null: it is none
+    until       BIGINT                        -- a group's: it ends when so many are open, or fewer
 );
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
 CREATE INDEX incidents_of_entity ON incidents (blueprint, entity, resolved_at);

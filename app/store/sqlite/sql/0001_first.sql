@@ -50,7 +50,9 @@ CREATE TABLE incidents (
     acknowledged_by TEXT NOT NULL DEFAULT '', -- JSON: who, and by which way; empty: nobody
     version     INTEGER NOT NULL DEFAULT 1,   -- grows with each step and each acknowledgement
     escalates_from INTEGER,                  -- its escalations count from then; null: it has none
-    quiet       TEXT                          -- the incident that explains it: nobody is alerted meanwhile
+    quiet       TEXT,                         -- the incident that explains it: nobody is alerted meanwhile
+    at_least    INTEGER,                      -- a group's: so many open members open it; null: it is none
+    until       INTEGER                       -- a group's: it ends when so many are open, or fewer
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
 CREATE INDEX incidents_of_entity ON incidents (blueprint, entity, resolved_at);
