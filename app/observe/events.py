@@ -198,7 +198,7 @@ EVENTS = {
     ),
     "request_malformed": (
         "What came over a connection is no HTTP request, or its head has more than 64 kB or 100 headers, or "
-        "too many large heads are not whole (503). It was answered with `status`, and closed. HTTPS that is "
+        "large heads take too much memory (503). It was answered with `status`, and closed. HTTPS that is "
         "sent to this port looks like it, too."
     ),
     "request_refused": (
