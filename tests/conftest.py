@@ -249,7 +249,7 @@ def start(database: str, slack: StandInSlack, tmp_path: Path) -> Start:
     """Give a function that runs the service against the stand-in Slack, with settings to change."""
 
     @asynccontextmanager
-    async def run(**overrides: Any) -> AsyncIterator[Service]:
+    async def run(*, root_path: str = "", **overrides: Any) -> AsyncIterator[Service]:
         values: dict[str, Any] = {
             "port_client_secret": SECRET,
             "slack_webhook_url": slack.url,
@@ -258,7 +258,7 @@ def start(database: str, slack: StandInSlack, tmp_path: Path) -> Start:
         }
         settings = Settings(_env_file=None, **(values | overrides))
         async with (
-            serving(create_app(settings)) as url,
+            serving(create_app(settings), root_path=root_path) as url,
             httpx.AsyncClient(base_url=url, limits=KEPT, verify=NO_TLS) as client,
             open_store(*settings.database) as store,
         ):

@@ -5,23 +5,24 @@ the two none to their size.
 """
 
 import asyncio
-import sys
 from http import HTTPStatus
 from typing import Any
 
 import httptools
 import structlog
 from typing_extensions import override
-from uvicorn.protocols.http import h11_impl, httptools_impl
+from uvicorn.protocols.http import httptools_impl
 
-from app.errors import SettingsError
 from app.receive.pieces import MAX_READ_BYTES, InPieces
+from app.receive.unproven import Heads
 from app.receive.whole import PATH, TAKE, Take, WholeChange, may_wait
 
 log = structlog.get_logger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 """As much may come without a whole head, or without a byte of the body: endless headers, chunk extensions."""
+MOST_FRAMING = 16
+"""So many bytes may come for one of a body: of chunks of one byte each has six."""
 MAX_HEADERS = 100
 """So many headers a request may have, trailers included."""
 MAX_PIPELINED = 10
@@ -40,7 +41,7 @@ MAX_PARTED = 1_000
 PARTED_SECONDS = 0.5
 """So long each may wait; then it is a request as any other."""
 
-UNLIMITED = "uvicorn.protocols.http.zttp_impl"
+HEADS = Heads()
 
 
 class LimitedProtocol(httptools_impl.HttpToolsProtocol):
@@ -58,9 +59,9 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.ws_protocol_class = None
         self._unread = 0  # bytes since the last that meant something
+        self._head = 0  # bytes of the last request's; what is pipelined behind it fits a read
         self._trailers = self._rest = 0
-        self._in_head = True
-        self._in_request = False
+        self._in_head, self._in_request = True, False
         # Under a path of the server's own, or with its limit of requests, the application must see each.
         direct = not self.root_path and self.limit_concurrency is None
         self._take: Take | None = self.app_state.get(TAKE) if direct else None
@@ -74,7 +75,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_protocol(InPieces(self))
-        self._set_deadline(self.head_seconds)
+        self._deadline = self.loop.call_later(self.head_seconds, self.timeout_keep_alive_handler)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -84,8 +85,14 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         super().connection_lost(exc)
         self.resume_writing()
         self.pipeline.clear()
-        # It refers to this: what its request holds would stay until garbage is collected.
-        self.cycle = None  # type: ignore[assignment]
+        self._forget()  # it refers to this: what its request holds would stay until garbage is collected
+
+    @override
+    def eof_received(self) -> bool:  # type: ignore[override]
+        if self._answered() or self.cycle.more_body or self.cycle.response_started or self.scheme == "https":
+            return False
+        self.cycle.keep_alive = False  # who sends no more may still wait for the answer
+        return True
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -120,7 +127,10 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             if in_body and self.cycle.body and not self._answered():
                 self.flow.pause_reading()  # until the application asks for more: it counts what it holds
             if self._deadline is None:
-                self._set_deadline(self.body_seconds if in_body else self.head_seconds)
+                seconds = self.body_seconds if in_body else self.head_seconds
+                self._deadline = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+            if not HEADS.hold(self, self._head + self._unread):
+                self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         elif self._deadline is not None:
             self._end_deadline()
 
@@ -132,12 +142,12 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:  # of a trailer: nobody reads it, and among the headers it could pass for one
-            self._trailers += 1
-        if len(self.headers) + self._trailers >= MAX_HEADERS:
-            self._break(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if self._in_head:
             super().on_header(name, value)
+        else:  # of a trailer: nobody reads it, and among the headers it could pass for one
+            self._trailers += 1
+        if len(self.headers) + self._trailers > MAX_HEADERS:
+            self._break(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     @override
     def on_headers_complete(self) -> None:
@@ -148,8 +158,10 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             self._break(HTTPStatus.BAD_REQUEST)
         if self.parser.should_upgrade():
             return
+        self._unread, self._head = 0, head
+        if not HEADS.hold(self, head):
+            self._break(HTTPStatus.SERVICE_UNAVAILABLE)
         self._in_head = False
-        self._unread = 0
         self._end_deadline()
         alone = self._take is not None and self._answered()
         if alone and self.url == PATH and self.parser.get_method() == b"POST":
@@ -159,7 +171,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
 
     @override
     def on_body(self, body: bytes) -> None:
-        self._unread = 0
+        self._unread = max(0, self._unread - MOST_FRAMING * len(body))
         if self._whole is not None:
             self._whole.append(body)
             return
@@ -182,9 +194,16 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             return
         super().on_message_complete()
         if self.cycle.response_complete:  # it was answered before all of it had come
+            self._forget()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    @override
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._answered() and not self._in_request:
+            self._forget()
 
     @override
     def pause_writing(self) -> None:
@@ -238,11 +257,14 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             self._parted = None
             _PARTED.discard(self)
 
+    def _forget(self) -> None:
+        """Hold nothing of the last request: a connection may be idle for minutes."""
+        self.cycle = self.scope = None  # type: ignore[assignment]
+        self.headers, self.url, self._head = [], b"", 0
+        HEADS.release(self)
+
     def _answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
-
-    def _set_deadline(self, seconds: float) -> None:
-        self._deadline = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _end_deadline(self) -> None:
         if self._deadline is not None:
@@ -276,24 +298,3 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
 
 _PARTED = set[LimitedProtocol]()
 """The connections on which the rest of a small change is awaited: together they hold little."""
-
-
-def limit_uvicorn() -> None:
-    """Let uvicorn use `LimitedProtocol`, however it was started: ``--http auto``, ``httptools``, ``h11``.
-
-    Raises:
-        SettingsError: It was started with a protocol that has no limits and cannot be replaced.
-    """
-    if UNLIMITED in sys.modules:
-        raise SettingsError("uvicorn's --http zttp (or HTTP/2) has no limits: remove the option")
-    # In place, since it has chosen its class before it imports the application.
-    httptools_impl.HttpToolsProtocol.__new__ = _limited  # type: ignore[method-assign,assignment]
-    h11_impl.H11Protocol.__new__ = _in_place_of_another  # type: ignore[method-assign,assignment]
-
-
-def _limited(wanted: type, *_: object, **__: object) -> LimitedProtocol:
-    return object.__new__(wanted if issubclass(wanted, LimitedProtocol) else LimitedProtocol)
-
-
-def _in_place_of_another(_: object, *args: Any, **kwargs: Any) -> LimitedProtocol:
-    return LimitedProtocol(*args, **kwargs)
