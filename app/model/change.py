@@ -4,11 +4,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
 import orjson
+
+from app.model.immutable import immutable
 
 CREATE = "CREATE"
 UPDATE = "UPDATE"
@@ -25,7 +27,7 @@ RULE_RESULT = "_rule_result"
 https://docs.port.io/scorecards/concepts-and-structure (rule result)"""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class EntitySnapshot:
     """An entity of the catalog at one moment, without bookkeeping (``updatedAt`` and the like)."""
 
@@ -51,7 +53,7 @@ class EntitySnapshot:
         return self.title if kind == "title" else list(self.teams) or None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class CatalogChange:
     """One change in Port's catalog.
 

@@ -8,7 +8,6 @@ Rules: https://docs.port.io/actions-and-automations/define-automations/setup-tri
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ from pydantic_core import from_json
 
 from app.errors import UnreadableChange
 from app.model.change import ACTION_RUN, ENTITY, RECONCILE, CatalogChange, change_key
+from app.model.immutable import immutable
 from app.receive.event import (
     MAX_IDENTIFIER_BYTES,
     Event,
@@ -111,7 +111,7 @@ def _load(body: bytes) -> dict[str, Any]:
     return loaded
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class _Unwrapped:
     """An event, the envelope around it (or itself), and the path to it."""
 

@@ -4,13 +4,13 @@ It needs the entity's state, so it runs inside the store's transaction; it is pu
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from app.model.change import UPDATE, CatalogChange
 from app.model.delivery import Alert
-from app.model.immutable import Immutable
+from app.model.immutable import Immutable, immutable
 from app.model.incident import RANKS, Incident, Route, Step, advance, counted, places_of
 from app.rules.kin.quiet import UNTIL_TOLD, Causes, tied, waits, why_moved, why_not_late, why_quiet
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
@@ -25,7 +25,7 @@ MEMORY = MAX_WINDOW
 MAX_OPENINGS = 99  # in a day: more is too often, whatever the number
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class EntityState:
     """The state of an entity when a decision is taken.
 
@@ -44,7 +44,7 @@ class EntityState:
     step: timedelta = timedelta(0)
 
 
-@dataclass(frozen=True)
+@immutable(frozen=True)
 class Decision(Immutable):
     """What a change leads to.
 
