@@ -86,7 +86,7 @@ class Acknowledgement:
     by: Person
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Route:
     """A way to a destination.
 

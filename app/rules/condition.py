@@ -273,10 +273,6 @@ class Condition(Strict):
         value = self.value(change.after)
         return self.value(change.before) if value is None and self.scorecard and change.after else value
 
-    def crosses(self, value: Any) -> bool:
-        """Tell whether it has a threshold, and a value is beyond it."""
-        return bool(self.threshold) and self.beyond(value)
-
     def beyond(self, value: Any) -> bool:
         """Tell whether a value is a number, or a level, above or below the limit."""
         limit = self.below if self.above is None else self.above
