@@ -58,6 +58,7 @@ def command_line(wanted: str | None = None, program: str = INSTALLED) -> TyperGr
         add_completion=program == INSTALLED,
         help=package.partition("\n")[0] if package else None,
         no_args_is_help=True,
+        rich_markup_mode=None,  # its tables cut long words at 80 columns
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": HELP_OPTIONS},
     )
@@ -77,6 +78,7 @@ def command_line(wanted: str | None = None, program: str = INSTALLED) -> TyperGr
         else:
             app.command(name)(command)
     group = cast("TyperGroup", typer.main.get_command(app))
+    group.commands = {name: group.commands[name] for name in COMMANDS if name in group.commands}
     _name_values(group)
     return group
 
@@ -88,12 +90,15 @@ def _name_values(command: TyperCommand | TyperGroup) -> None:
         elif isinstance(option, TyperArgument):  # in Python's words else: <list[Path]>
             name = _value_name(option.type_descriptor.annotation)
             option.display_type_rich = lambda *_, _name=name, **__: _name  # type: ignore[method-assign]
+    command.short_help = (command.help or "").partition("\n\n")[0]  # else a list of commands cuts it
     for below in command.commands.values() if isinstance(command, TyperGroup) else ():
         _name_values(cast("TyperCommand | TyperGroup", below))
 
 
 def _value_name(annotation: type) -> str:
-    kind = (get_args(annotation) or (annotation,))[0]
+    kind, *others = get_args(annotation) or (annotation,)
+    if isinstance(kind, str):  # of a Literal the words themselves
+        return "|".join((kind, *others))
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "|".join(str(choice.value) for choice in kind)
     return {str: "TEXT", int: "NUMBER", float: "NUMBER", Path: "FILE"}[kind]

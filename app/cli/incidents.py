@@ -10,6 +10,7 @@ from urllib.parse import quote
 import typer
 
 from app.cli.base import (
+    MAX_NUMBER,
     AsJson,
     Noun,
     print_json_lines,
@@ -23,7 +24,7 @@ from app.cli.base import (
 )
 from app.cli.remote import Remote, Token, Url, remote
 from app.errors import ListenerError, SettingsError
-from app.model.incident import RANKS, Person
+from app.model.incident import RANKS, Person, Severity, place_of
 from app.model.notification import one_line
 from app.notifier.base import duration
 from app.observe.logs import configure_logging
@@ -35,7 +36,7 @@ from app.store.store import Store
 from app.store.views import IncidentFilter, IncidentRow
 from app.web.api.incident_models import IncidentOut, read_alerts
 
-MOST_SHOWN = 1_000
+MOST_NAMED = 20
 OF_MESSAGES = ("slack_bot_token", "slack_api_url")
 """The settings by which messages' addresses are found."""
 
@@ -51,18 +52,26 @@ def list_incidents(
     unacknowledged: Annotated[
         bool, typer.Option("--unacknowledged", help="Only those that nobody looks after.")
     ] = False,
+    severity: Annotated[Severity | None, typer.Option(help="Only of this severity.")] = None,
+    entity: Annotated[str | None, typer.Option(help="Only of this entity.")] = None,
+    blueprint: Annotated[str | None, typer.Option(help="Only of this blueprint.")] = None,
+    team: Annotated[str | None, typer.Option(help="Only of entities of this team.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Only of this rule.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_NUMBER, help="How many at most.")] = 1_000,
     url: Url = None,
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """List open incidents, the worst first."""
+    which: dict[str, Any] = {"severity": severity, "entity": entity, "blueprint": blueprint, "team": team}
+    which |= {"rule": rule, "acknowledged": False if unacknowledged else None}
     if listener := remote(url, token):
-        query = {"state": None if all_ else "open", "acknowledged": False if unacknowledged else None}
-        rows = listener.ask_pages("/incidents", IncidentOut, MOST_SHOWN, **query)
+        state, most = (None, limit) if all_ else ("open", MAX_NUMBER)  # the API's order is another one
+        rows = listener.ask_pages("/incidents", IncidentOut, most, state=state, **which)
         if not all_:
-            rows.sort(key=lambda row: (-RANKS[row.severity], row.opened_at))
+            rows = sorted(rows, key=lambda row: (-RANKS[row.severity], row.opened_at))[:limit]
     else:
-        rows = run_with_store(lambda store: _read(store, all_, unacknowledged))
+        rows = run_with_store(lambda store: _read(store, IncidentFilter(**which), limit, all_=all_))
     if as_json:
         print_json_lines(rows)
         return
@@ -84,18 +93,18 @@ def list_incidents(
         lines = [(*_cells(row, now), row.cause) for row in rows]
         shown = len(columns) - (not any(row.cause for row in rows))
         print_table(columns[:shown], (line[:shown] for line in lines))
-    print(f"{sum(row.resolved_at is None for row in rows):,} open")
+    more = "; --limit shows more" if len(rows) == limit else ""
+    print(f"{sum(row.resolved_at is None for row in rows):,} open{more}")
 
 
-async def _read(store: Store, all_: bool, unacknowledged: bool) -> list[IncidentOut]:
-    which = IncidentFilter(acknowledged=False if unacknowledged else None)
+async def _read(store: Store, which: IncidentFilter, limit: int, *, all_: bool) -> list[IncidentOut]:
     if all_:
         rows: Sequence[IncidentRow] = await read_pages(
             lambda before, size: store.read(queries.incidents.page, which=which, before=before, limit=size),
-            MOST_SHOWN,
+            limit,
         )
     else:
-        rows = await store.read(queries.incidents.worst, MOST_SHOWN, which)
+        rows = await store.read(queries.incidents.worst, limit, which)
     return await _out(store, rows)
 
 
@@ -115,7 +124,9 @@ def _cells(row: IncidentOut, now: datetime) -> tuple[str, ...]:
     since = f"over, {duration(now - over)} ago" if over else duration(now - row.changed_at)
     at = row.acknowledged_at
     acknowledged = f"{row.acknowledged_by}, {duration(now - at)} ago" if at else ""
-    alerts = ", ".join(f"{alert.destination} {alert.state.replace('_', ' ')}" for alert in row.alerts)
+    alerts = ", ".join(
+        f"{place_of(alert.destination, alert.queue)} {alert.state.replace('_', ' ')}" for alert in row.alerts
+    )
     return (
         row.id,
         row.severity,
@@ -137,12 +148,12 @@ def _named(name: str, listener: Remote | None) -> str:
         ListenerError: The entity has several open incidents; the text has their ids.
     """
     if listener:
-        rows = listener.ask_pages("/incidents", IncidentOut, MOST_SHOWN, state="open")
-        ids = [row.id for row in rows if row.entity == name]
+        rows = listener.ask_pages("/incidents", IncidentOut, MOST_NAMED, state="open", entity=name)
+        ids = [row.id for row in rows]
     else:
-        which = IncidentFilter(text=name)
-        found = run_with_store(lambda store: store.read(queries.incidents.worst, MOST_SHOWN, which))
-        ids = [row.incident.id for row in found if row.incident.entity == name]
+        which = IncidentFilter(entity=name)
+        found = run_with_store(lambda store: store.read(queries.incidents.worst, MOST_NAMED, which))
+        ids = [row.incident.id for row in found]
     if len(ids) > 1:
         raise ListenerError(f"{one_line(name, 60)} has several open incidents: {', '.join(ids)}")
     return ids[0] if ids else name
@@ -205,8 +216,7 @@ def _act(
 ) -> None:
     name = _named(name, listener)
     if listener is not None:
-        # The listener only knows that it is a program: the comment says who.
-        body: dict[str, Any] = {"comment": f"{user_name()}{comment and f': {comment}'}"}
+        body: dict[str, Any] = {"comment": comment}
         body |= {"seconds": int(lasts.total_seconds())} if lasts else {}
         say(listener.act("POST", f"/incidents/{quote(name)}/{verb}", body).done)
         return

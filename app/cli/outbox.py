@@ -26,6 +26,7 @@ from app.cli.base import (
 from app.cli.remote import Token, Url, remote
 from app.errors import ListenerError, UnreadableChange
 from app.model.delivery import State
+from app.model.incident import place_of
 from app.model.notification import Notification, one_line, text_of
 from app.notifier.base import duration
 from app.observe.logs import configure_logging
@@ -115,7 +116,7 @@ def _cells(row: DeliveryOut, now: datetime) -> tuple[str, ...]:
         row.state.replace("_", " "),
         row.notification.entity,
         change_text(row.notification),
-        row.destination,
+        place_of(row.destination, row.queue),
         str(len(row.attempts)),
         duration(now - row.created_at),
         row.detail,

@@ -3,14 +3,16 @@
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 import typer
 from pydantic import BaseModel, ValidationError
 
+from app.cli.base import user_name
 from app.environment import environment
 from app.errors import ListenerError, SettingsError
 from app.model.notification import one_line
@@ -59,10 +61,12 @@ class Remote:
     Attributes:
         url: Its address, with the path's prefix if it has one.
         token: Its ADMIN_TOKEN.
+        who: For whom it is asked, as its audit trail and the channels call them.
     """
 
     url: str
     token: str
+    who: str = field(default_factory=user_name)
 
     def ask(self, path: str, out: type[_Out], **query: Any) -> _Out:
         """Get one thing: `path` behind /api/v1.
@@ -104,7 +108,7 @@ class Remote:
                 f"{self.url.rstrip('/')}/api/v1{path}",
                 params={name: value for name, value in query.items() if value is not None},
                 json=body,
-                headers={"Authorization": f"Bearer {self.token}"},
+                headers={"Authorization": f"Bearer {self.token}", "X-Acting-For": quote(self.who)},
                 timeout=REMOTE_SECONDS,
                 **Network(environment()).httpx(self.url),
             )

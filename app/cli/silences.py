@@ -1,6 +1,7 @@
 """The commands about silences."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -30,7 +31,7 @@ from app.settings import load_settings
 from app.store import queries
 from app.web.actions import MAX_COMMENT_CHARACTERS, MAX_PATTERN_CHARACTERS
 from app.web.api.models import ActionOut
-from app.web.api.silence_actions import add_silence, end_silence, revise_silence
+from app.web.api.silence_actions import add_silence, covered_text, end_silence, revise_silence
 from app.web.api.silence_models import SilenceOut, SilencePreviewOut
 
 silences = typer.Typer(cls=Noun, help="Silences: mute alerts for a while.")
@@ -66,11 +67,10 @@ def add(
         )
     author = author or user_name()
     comment = comment.strip()
-    # As long as the API takes, which gets the author's name behind the comment.
-    if not all((*patterns, author, comment)) or len(f"{comment} ({author})") > MAX_COMMENT_CHARACTERS:
+    if not all((*patterns, author, comment)) or len(comment) > MAX_COMMENT_CHARACTERS:
         raise typer.BadParameter(
-            f"patterns and --comment must not be empty, and a comment with the name has at most"
-            f" {MAX_COMMENT_CHARACTERS} characters"
+            f"patterns and --comment must not be empty, and a comment has at most {MAX_COMMENT_CHARACTERS}"
+            " characters"
         )
     if max(map(len, patterns)) > MAX_PATTERN_CHARACTERS:
         raise typer.BadParameter(f"a pattern has at most {MAX_PATTERN_CHARACTERS} characters")
@@ -80,7 +80,7 @@ def add(
     new = Silence(*patterns, starts_at, ends_at, author, comment)
     listener = remote(url, token)
     covered = _preview(listener, new, now)
-    say(f"it covers {covered.incidents:,} open incidents, and {covered.alerts:,} alerts of the last 24 hours")
+    say(f"It covers {covered_text(covered.incidents, covered.alerts)}.")
     if not dry_run:
         say(_add(listener, new, begins_now=not start).done)
     if listener is None:
@@ -103,8 +103,8 @@ def _add(listener: Remote | None, new: Silence, *, begins_now: bool) -> ActionOu
             lambda here: add_silence(here, new.author, patterns, new.ends_at, new.comment, starts_at)
         )
     times = {"starts_at": new.starts_at.isoformat(), "ends_at": new.ends_at.isoformat()}
-    body = {**_patterns(new), **times, "comment": f"{new.comment} ({new.author})"}
-    return listener.act("POST", "/silences", body)
+    body = {**_patterns(new), **times, "comment": new.comment}
+    return replace(listener, who=new.author).act("POST", "/silences", body)
 
 
 @silences.command("list")

@@ -69,7 +69,8 @@ class Membership:
 
     async def _members_of(self, group: str) -> frozenset[str]:
         read_at, members = self._members.get(group, (None, frozenset[str]()))
-        if read_at is None or self._clock() - read_at > MEMBERS_KEPT_FOR:
+        # abs: the clock may have been set back, and who left a group must not stay in it.
+        if read_at is None or abs(self._clock() - read_at) > MEMBERS_KEPT_FOR:
             try:
                 async with asyncio.timeout(MEMBERSHIP_SECONDS):
                     name = await self._people.group(group)

@@ -24,8 +24,8 @@ MAX_PAUSE_SECONDS = 0.05
 
 WhyNot = Callable[[Notification], str | None]
 """Says why an alert must not be sent any more; None: it is still wanted."""
-Held = Callable[[str, str, datetime], tuple[str, datetime] | None]
-"""Gives the hours, and when they begin, that keep a rule's alerts back from a destination; see `Rulebook`."""
+Held = Callable[[Notification, str, datetime], tuple[str, datetime] | None]
+"""Gives the hours, and when they begin, that keep an alert back from a destination; see `Rulebook`."""
 
 
 @dataclass(slots=True)
@@ -65,16 +65,14 @@ class Load:
 
     def add(self, claim: Claim, delivery: Waiting, why_not: WhyNot, held: Held) -> bool:
         """Count a delivery that is to be sent; of another one note why not, and give False."""
-        if claim.sent_together and delivery.id not in claim.sent_together:
+        if claim.sent_together and delivery.key not in claim.sent_together:
             return False  # it goes out with what is next
         aside = None
         if silence := silence_of(delivery.notification, claim.silences):
             aside = Aside(Outcome.SILENCED, f"silence {silence.id}, by {silence.author}", silence.id)
         elif reason_gone := why_not(delivery.notification):
             aside = Aside(Outcome.DEAD, reason_gone)
-        elif not delivery.notification.at_any_time and (
-            hours := held(delivery.notification.rule, claim.destination, claim.claimed_at)
-        ):
+        elif hours := held(delivery.notification, claim.destination, claim.claimed_at):
             reason = f"held until {hours[1]:%Y-%m-%d %H:%M} UTC, when hours {hours[0]} begin"
             aside = Aside(Outcome.SILENCED, reason, hours=hours)
         if aside is not None:
@@ -128,7 +126,7 @@ async def load_claim(
         await asyncio.sleep(min(PAUSE_FACTOR * (time.perf_counter() - began), MAX_PAUSE_SECONDS))
     if claim.sent_together and not (load.listed or load.withheld):
         # What was sent together waits behind what is due by now, and this turn does not come so far.
-        anything = replace(claim, sent_together=frozenset())
+        anything = replace(claim, sent_together=())
         return await load_claim(store, anything, room=room, why_not=why_not, held=held, clock=clock)
     if load.escalations:  # before it is sent: from here on the destination is told to the end
         needless = await store.write(reach, load.escalations, clock())

@@ -139,7 +139,7 @@ class Sender:
                     parcel = await self._ready(claim, load, notifier)
                 # Only now: it took time, and a suspended machine wakes here. If the lease ends before the
                 # message is sent, another process sends it, too.
-                if self._left(claim) <= 0 or not await self._noted(claim, load, notifier):
+                if self._left(claim) <= 0 or not await self._noted(claim, parcel, notifier):
                     return None
                 async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                     sent = await self._deliver(claim, load, parcel, notifier)
@@ -170,12 +170,11 @@ class Sender:
             gone=sent.gone,
         )
 
-    async def _noted(self, claim: Claim, load: Load, notifier: Notifier | None) -> bool:
+    async def _noted(self, claim: Claim, parcel: Parcel | None, notifier: Notifier | None) -> bool:
         """Write down what goes out together, where a repeat must have the same; False: the lease was lost."""
-        if notifier is None or not notifier.repeats_alike:
+        if notifier is None or parcel is None or not notifier.repeats_alike:
             return True
-        numbers = [delivery.id for delivery in load.listed]
-        return await self._store.write(leases.note_together, claim, numbers)
+        return await self._store.write(leases.note_together, claim, parcel.together)
 
     def _left(self, claim: Claim) -> float:
         """Count the seconds until a send must have begun."""
@@ -190,7 +189,10 @@ class Sender:
                 parcel = await notifier.prepare(await self._prepare(claim, load.listed))
         except TimeoutError:
             raise DeliveryFailed("its templates took too long; nothing was sent", Scope.TRANSIENT) from None
-        return replace(parcel, more=len(load.further), counts=load.counts) if load.further else parcel
+        ids = tuple(item.delivery_id for item in parcel.items)
+        again = not set(ids).isdisjoint(claim.sent_together)
+        together = claim.sent_together if again else ids
+        return replace(parcel, together=together, more=len(load.further), counts=load.counts)
 
     async def _deliver(
         self, claim: Claim, load: Load, parcel: Parcel | None, notifier: Notifier | None
@@ -208,7 +210,7 @@ class Sender:
                 raise
         # One of many may be at fault: they must not all suffer for it, so the first goes alone.
         log.warning("digest_refused", queue=claim.queue, deliveries=len(parcel.items))
-        alone = replace(parcel, items=parcel.items[:1], more=0, counts={})
+        alone = replace(parcel, items=parcel.items[:1], more=0, counts={}, together=())
         sent = await self._send(claim, notifier, alone)
         return replace(sent, delivered=frozenset({load.listed[0].key}))
 

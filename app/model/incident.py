@@ -1,6 +1,6 @@
 """The life of an incident: opened, changed, resolved."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -219,6 +219,17 @@ def counted(incident: Incident, at: datetime, changes: int, within: timedelta) -
     recent = () if stable else tuple(move for move in incident.moves if at - move < within)
     moves = (*recent, at)[-changes:]  # older ones cannot make the number full again
     return incident.but(moves=moves, flapping=(incident.flapping and not stable) or len(moves) >= changes)
+
+
+def place_of(destination: str, queue: str, channels: Mapping[str, str] | None = None) -> str:
+    """Name where an alert goes as people know it: its channel or person, where that is known.
+
+    Args:
+        destination: The destination's name, for where neither is known.
+        queue: The queue's name, which is the place itself where the catalog chooses it.
+        channels: The channels that are known, by their queues' names.
+    """
+    return queue if queue.startswith(CATALOG_QUEUES) else (channels or {}).get(queue, destination)
 
 
 def advance(

@@ -181,9 +181,9 @@ def digest_of(
     return {"version": VERSION, "alerts": alerts}, tuple(items[: len(alerts)])
 
 
-def digest_id(items: Sequence[Item]) -> str:
+def digest_id(delivery_ids: Sequence[str]) -> str:
     """Name a digest by its deliveries: the same for the same ones, and for no others."""
-    return f"digest-{sha256(' '.join(item.delivery_id for item in items).encode()).hexdigest()[:32]}"
+    return f"digest-{sha256(' '.join(delivery_ids).encode()).hexdigest()[:32]}"
 
 
 def alert_event(event: Mapping[str, Any], item: Item, context: NotifierContext) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class Parcel:
         more: How many further alerts wait that have no room among the items.
         counts: Where `more` is not 0: how many of all that wait, the items too, have which new value.
         filled: The destination's own templates, filled by `Notifier.prepare`; None: it has none.
+        together: The delivery ids that this was first sent with, where that may have arrived; else those of
+            the items. What was silenced or withdrawn since is no item any more.
     """
 
     items: tuple[Item, ...]
@@ -53,6 +55,7 @@ class Parcel:
     more: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     filled: Any = None
+    together: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

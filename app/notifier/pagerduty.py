@@ -170,8 +170,8 @@ def _action(item: Item) -> str:
     alert = item.notification
     if item.incident_id is None:  # nothing would resolve what a late alert opens
         return "" if alert.late or alert.ended else "trigger"
-    if item.over or is_over(alert):
-        return "resolve"
+    if item.over or is_over(alert):  # a late end is of before: it would close the page that is open now
+        return "" if alert.late else "resolve"
     if item.reopened and alert.step is not Step.REMINDED:  # its page would be open for a moment, then anew
         return ""
     return "acknowledge" if alert.step is Step.ACKNOWLEDGED else "trigger"

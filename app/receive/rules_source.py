@@ -103,21 +103,29 @@ def reload_on_sighup(reload_rules: Reload) -> Iterator[None]:
 
 
 async def reload_on_change(
-    file: Path, reload_rules: Reload, look_seconds: float = RULES_LOOK_SECONDS
+    file: Path, last: bytes | None, reload_rules: Reload, look_seconds: float = RULES_LOOK_SECONDS
 ) -> None:
-    """Reload whenever a file's content has changed, and until it could be read; until cancelled."""
+    """Reload whenever a file's content has changed, and until it could be read; until cancelled.
+
+    Args:
+        file: The rules file.
+        last: Its content, by `content_of`, from before the rules in force were read.
+        reload_rules: Reads it again.
+        look_seconds: How often it is looked at.
+    """
     # Events of its folder would come sooner, but the database is often there and is written all the time.
-    last, settled, looks = _content(file), True, 0
+    settled, looks = True, 0
     while True:
         await asyncio.sleep(look_seconds)
-        content, looks = _content(file), looks + 1
+        content, looks = content_of(file), looks + 1
         # None: it is just being replaced, so look again
         if content not in (None, last) or (not settled and looks >= LOOKS_BEFORE_RETRY):
             last, looks = content, 0
             settled = await reload_rules()
 
 
-def _content(file: Path) -> bytes | None:
+def content_of(file: Path) -> bytes | None:
+    """Read a file; None: it is not there, or cannot be read."""
     try:
         return file.read_bytes()
     except (OSError, MemoryError):

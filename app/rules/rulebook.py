@@ -8,7 +8,7 @@ from zlib import crc32
 
 from app.model.hours import Week
 from app.model.incident import ALL_STEPS, Route, Step
-from app.model.notification import one_line, text_of
+from app.model.notification import Notification, one_line, text_of
 from app.rules.condition import JqError
 from app.rules.destination import ByCatalog, SlackRules
 from app.rules.mention import catalog_mentions
@@ -68,7 +68,7 @@ class Rulebook:
     hours: Mapping[str, Week] = field(default_factory=dict)
     slack: SlackRules = field(default_factory=SlackRules)
     plain: frozenset[str] = field(init=False)
-    _held: Mapping[str, Mapping[str, Set[str]]] = field(init=False)
+    _held: Mapping[str, tuple[Mapping[str, Set[str]], Mapping[str, Set[str]]]] = field(init=False)
 
     def __post_init__(self) -> None:
         plain = (rule.name for rule in self.rules.rules if self._is_plain(rule))
@@ -83,18 +83,23 @@ class Rulebook:
         names = [name for target in rule.send for _, name in named(target)]
         return not any(self.queues[name].catalog for name in names if name in self.queues)
 
-    def held(self, rule: str, destination: str, now: datetime) -> tuple[str, datetime] | None:
-        """Say which hours keep a rule's alerts back from a destination at a time, UTC, and until when."""
-        hours = self._held.get(rule, {})
-        names = hours.get(destination) or hours.get(ANY_DESTINATION) or {AT_ANY_TIME}
-        if AT_ANY_TIME in names or any(self.hours[name].holds(now) for name in names):
+    def held(self, alert: Notification, destination: str, now: datetime) -> tuple[str, datetime] | None:
+        """Say which hours keep an alert back from a destination at a time, UTC, and until when."""
+        by_name, led_to = self._held.get(alert.rule, ({}, {}))
+        here, beyond = by_name.get(destination, set()), led_to.get(destination, set())
+        # What goes there in another one's place goes by the hours of that one, too.
+        names = (here | beyond if alert.instead else here or beyond) or by_name.get(ANY_DESTINATION, set())
+        told = not names or AT_ANY_TIME in names or any(self.hours[name].holds(now) for name in names)
+        if told or alert.at_any_time:
             return None
         begins = {name: self.hours[name].next_begin(now) for name in sorted(names)}
         first = min(begins, key=lambda name: begins[name])
         return first, begins[first]
 
-    def _hours_of(self, rule: Rule) -> dict[str, Set[str]]:
-        """Map a destination to the hours at which a rule alerts it; `*`: any other.
+    def _hours_of(self, rule: Rule) -> tuple[Mapping[str, Set[str]], Mapping[str, Set[str]]]:
+        """Map a destination to the hours at which a rule alerts it, and at which in another one's place.
+
+        ``*`` is any destination that the rule does not name.
 
         Only a target that holds keeps anything back: where another destination is told outside of the hours,
         that is decided with the change, and what waits here by then would reach nobody.
@@ -108,7 +113,7 @@ class Rulebook:
                     led_to[place].add(when)
             if isinstance(plain(target), ByTemplate | ByPort):
                 by_name[ANY_DESTINATION].add(when)
-        return {**led_to, **by_name}
+        return by_name, led_to
 
     def _beyond(self, name: str) -> Iterator[str]:
         """Yield what may get the alerts for a destination in its place: by the catalog, or its fallback."""
@@ -132,12 +137,14 @@ class Rulebook:
         """
         for escalation in rule.escalate:
             at, routes = since + escalation.after, dict[str, Route]()
-            for target in (at_hours(target, self.hours, at) for target in escalation.send):
+            for due, target in ((target, at_hours(target, self.hours, at)) for target in escalation.send):
                 name = choose(target, teams, None, self.queues)
                 led_to = self._led_to(target, name)
                 known = [place for place in before.get(escalation.after, ()) if place.destination in led_to]
                 for route in known or (self.default_of(name, entity),):
-                    routes.setdefault(route.queue, route)
+                    elsewhere = not holds(due) and route.destination != name
+                    if elsewhere or route.queue not in routes:
+                        routes[route.queue] = replace(route, at_any_time=elsewhere)
             yield from ((escalation.after, route) for route in routes.values())
 
     def _led_to(self, target: Target, name: str) -> Set[str]:

@@ -25,7 +25,7 @@ from app.observe.watch import NOBODY, Watch
 from app.receive.intake import Intake
 from app.receive.receiver import Receiver
 from app.receive.routing import LookUp
-from app.receive.rules_source import make_rulebook, reload_on_change, reload_on_sighup
+from app.receive.rules_source import content_of, make_rulebook, reload_on_change, reload_on_sighup
 from app.receive.unproven import Unproven
 from app.reconcile.health import RULES, why_off
 from app.rules.targets import DEFAULT_DESTINATION, PortLookup
@@ -137,6 +137,8 @@ async def open_runtime(
         port = port_client(settings, clock=machine.clock)
         if port is not None:
             stack.push_async_callback(port.close)
+        # Before the rules are read: no change of the file from here on is missed, however long a start takes.
+        content = content_of(settings.rules_file) if settings.rules_file else None
         runtime = _assemble(settings, store, conditions, templates, port, watch, tracer, machine, apart)
         for hint in runtime.rules.hints if receive else ():
             log.warning("rules_hint", reason=hint)
@@ -164,7 +166,7 @@ async def open_runtime(
         if reconcile:
             loops += _reconcile_loop(settings, runtime, stack, machine)
         if follow_file and settings.rules_file is not None:
-            loops.append(reload_on_change(settings.rules_file.absolute(), reload))
+            loops.append(reload_on_change(settings.rules_file.absolute(), content, reload))
         await stack.enter_async_context(_running(loops, runtime.dispatcher))
         yield runtime
 

@@ -14,7 +14,7 @@ from app.model.notification import UNMOVED, Message, Notification, one_line
 from app.model.silence import ANY, Silence
 from app.model.times import MICRO, micros_or_none, to_micros
 from app.rules.kin.quiet import UNTIL_TOLD
-from app.store.columns import acknowledgement_columns
+from app.store.columns import UNTIL_RELEASED, acknowledgement_columns
 from app.store.queries import audit, deliveries, incidents, messages, reports, silences
 from app.store.queries.accept import INCIDENT, incident_of
 from app.store.transaction import Transaction
@@ -264,7 +264,7 @@ async def _later(tx: Transaction, incident: Incident, since: datetime) -> list[i
         " GROUP BY queue, step, CASE WHEN step = 'escalated' THEN repeat_after END) ORDER BY id",
         incident.id,
         micros_or_none(incident.escalates_from),
-        deliveries.UNTIL_RELEASED,
+        UNTIL_RELEASED,
     )
     return [
         (Step(step), Route(destination, queue), after * MICRO, since + after * MICRO)

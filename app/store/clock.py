@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from app.model.times import MICRO, Micros, from_micros, to_micros
-from app.store.queries.deliveries import UNTIL_RELEASED
-from app.store.transaction import Transaction
+from app.store.columns import UNTIL_RELEASED
+from app.store.transaction import CLOCK, Transaction
 
 CLOCKS_AGREE = 500_000
 """Microseconds. A smaller difference is drift, or the way to the server, and does no harm."""
@@ -189,6 +189,8 @@ class StoreClock:
             tx: The transaction.
             delivers: Whether this is a dispatcher, whose time is noted.
         """
+        if delivers:  # the leases that are taken now are by this clock: until then nobody moves what waits
+            await tx.lock((), shared=CLOCK)
         while True:
             look = await self._look(tx)
             booted_at, step = self._judge(look)
@@ -200,6 +202,8 @@ class StoreClock:
             seen_at = now if delivers or not look.seen_at else look.seen_at + step
             note = seen_at, step, self._boot, booted_at, look.stepped, look.seen_at
             passing = not step and away < ABSENCE
+            if step:  # who writes times by the clock as it was is done first: what it writes moves, too
+                await tx.lock([CLOCK])
             if await tx.fetch_value(NOTE_UNLESS_LOCKED if passing else NOTE, *note):
                 break
             if passing:  # another process notes the time just now: nobody waits for its claim to end
@@ -252,9 +256,15 @@ class StoreClock:
 
 
 async def moved_since(tx: Transaction, known: int | None) -> timedelta:
-    """Give by how much what waits was moved since a process knew the sum; no time if that did not follow."""
-    stepped = None if known is None else await tx.fetch_value("SELECT stepped FROM clock")
-    return ((stepped or 0) - (known or 0)) * MICRO
+    """Give by how much what waits was moved since a process knew the sum; until the end nobody moves it more.
+
+    That is no time if the process does not follow the clock.
+    """
+    if known is None:
+        return timedelta(0)
+    await tx.lock((), shared=CLOCK)
+    stepped: int = await tx.fetch_value("SELECT stepped FROM clock")
+    return (stepped - known) * MICRO
 
 
 def by(step: timedelta) -> str:

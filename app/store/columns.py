@@ -1,11 +1,14 @@
-"""How an incident's columns that have several facts are written and read."""
+"""How columns that have several facts, or a special value, are written and read."""
 
 import json
 from functools import lru_cache
 
 from app.model.incident import ALL_STEPS, Acknowledgement, Person, Route, Step
 from app.model.times import Micros, from_micros, to_micros
+from app.rules.kin.quiet import UNTIL_TOLD
 
+UNTIL_RELEASED = to_micros(UNTIL_TOLD)
+"""When a delivery is due of which the incident is quiet."""
 _LATER, _ANY_TIME = "later", "any time"
 """What follows the steps of a place that only an escalation would reach, or that no hours keep quiet."""
 

@@ -15,7 +15,7 @@ from app.store.kin import causes
 from app.store.queries import audit
 from app.store.queries.accept import INCIDENT, incident_of
 from app.store.queries.incidents import LAST_NOTIFICATION, Later, close, locked, put_later, put_told
-from app.store.queries.page import readable
+from app.store.rows import notification_of
 from app.store.transaction import Transaction
 from app.store.views import AuditEntry
 
@@ -89,7 +89,7 @@ async def follow_escalations(tx: Transaction, book: Rulebook, now: datetime) -> 
         places.append(Route(destination, queue, steps))
     wanted: dict[str, list[Later]] = {}
     for *columns, text in rows:
-        incident, last = incident_of(columns), readable(text) if text else None
+        incident, last = incident_of(columns), notification_of(text) if text else None
         rule = book.rules.by_name.get(incident.rule)
         if rule is not None and last is not None:
             since = incident.escalates_from or max(now, incident.due_at or now)

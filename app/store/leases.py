@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from app.model.delivery import Outcome
 from app.model.times import MICRO, to_micros
 from app.store import rates
+from app.store.clock import moved_since
 from app.store.rows import Attempt, Claim
 from app.store.transaction import Transaction
 
@@ -82,20 +83,20 @@ async def give_back(tx: Transaction, claim: Claim, *, unsure: bool = False) -> b
     Returns:
         False if the lease was lost before.
     """
+    step = await moved_since(tx, claim.stepped // MICRO) if unsure else timedelta(0)
     ours = await tx.fetch_value(
         "UPDATE queues SET holder = NULL, lease_until = 0 WHERE name = $1 AND holder = $2 RETURNING true",
         claim.queue,
         claim.token,
     )
     if ours and unsure:
-        claimed_at = to_micros(claim.claimed_at)
+        claimed_at = to_micros(claim.claimed_at + step)
         await tx.execute(
-            "UPDATE queues SET unsure_since = coalesce(unsure_since, $1 + (SELECT stepped FROM clock) - $4),"
-            "  failures = failures + 1, next_at = $2 + (SELECT stepped FROM clock) - $4 WHERE name = $3",
+            "UPDATE queues SET unsure_since = coalesce(unsure_since, $1),"
+            "  failures = failures + 1, next_at = $2 WHERE name = $3",
             claimed_at,
             claimed_at + unsure_delay(claim.failures),
             claim.queue,
-            claim.stepped // MICRO,
         )
     elif ours and claim.spacing:
         await rates.give_back(tx, claim)
@@ -124,24 +125,25 @@ async def rest(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
     return bool(ours)
 
 
-async def note_together(tx: Transaction, claim: Claim, numbers: Sequence[int]) -> bool:
+async def note_together(tx: Transaction, claim: Claim, keys: Sequence[str]) -> bool:
     """Write down, before they are sent, which deliveries go out together; False: the lease was lost."""
     ours = await tx.fetch_value(
         "UPDATE queues SET sent_together = $1 WHERE name = $2 AND holder = $3 RETURNING true",
-        json.dumps(numbers),
+        json.dumps(keys),
         claim.queue,
         claim.token,
     )
     return bool(ours)
 
 
-async def sent_together(tx: Transaction, queue: str, noted: str | None) -> frozenset[int]:
-    """Read which of the deliveries that a queue has noted still wait there."""
+async def sent_together(tx: Transaction, queue: str, noted: str | None) -> tuple[str, ...]:
+    """Read the keys of the deliveries that a queue has noted; empty: none of them waits there any more."""
     if not noted:
-        return frozenset()
-    rows = await tx.fetch(
-        "SELECT id FROM deliveries WHERE id = ANY($1) AND queue = $2 AND state || '' = 'pending'",
-        json.loads(noted),
+        return ()
+    keys = tuple(json.loads(noted))
+    waits = await tx.fetch_value(
+        "SELECT 1 FROM deliveries WHERE id = ANY($1) AND queue = $2 AND state || '' = 'pending' LIMIT 1",
+        [int(key.rpartition("-")[2]) for key in keys],
         queue,
     )
-    return frozenset(number for (number,) in rows)
+    return keys if waits else ()

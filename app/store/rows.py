@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import orjson
+from pydantic import ValidationError
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
@@ -83,7 +84,7 @@ class Accepted:
 
 
 class NewDelivery(NamedTuple):
-    """A row of `deliveries` before it has a number, its columns in the order of `DELIVERY_COLUMNS`.
+    """A row of `deliveries` before it has a number: a field for each column.
 
     Attributes:
         change_id: The change that it is about.
@@ -180,8 +181,8 @@ class Claim:
         run: The run in Port that these deliveries report to; None: they are no reports.
         stepped: By how much the clock was set before: all times are by the clock as it was then.
         spacing: For how long, from the claim on, other queues of its destination wait, which has a rate.
-        sent_together: The numbers of the deliveries that were sent at `unsure_since`, and wait again, if only
-            these must be sent now; else empty.
+        sent_together: The keys of the deliveries that were sent at `unsure_since`, if only these must be sent
+            now, and one of them waits still; else empty.
     """
 
     queue: str
@@ -202,7 +203,7 @@ class Claim:
     run: str | None = None
     stepped: timedelta = timedelta(0)
     spacing: timedelta = timedelta(0)
-    sent_together: frozenset[int] = frozenset()
+    sent_together: tuple[str, ...] = ()
 
     @property
     def silenced_stories(self) -> Iterator[tuple[Notification, Notification, str, Silence | None]]:
@@ -284,3 +285,10 @@ def notification_json(notification: Notification) -> str:
     with suppress(TypeError):
         return orjson.dumps(vars(notification), default=timedelta.total_seconds).decode()
     return NOTIFICATION.dump_json(notification).decode()
+
+
+def notification_of(text: str) -> Notification | None:
+    """Read the column ``notification``; None: another release has written it, and this one cannot read it."""
+    with suppress(ValidationError):
+        return Notification.read(text)
+    return None

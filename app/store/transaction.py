@@ -21,6 +21,8 @@ Columns = Mapping[str, str]
 """Columns of a table with their types in PostgreSQL, in the order of a row's values."""
 EntityKey = tuple[str, str]
 """A blueprint, and an entity of it."""
+CLOCK = ("clock",)
+"""The key that who moves what waits locks, and that who writes times by the sum of the moves locks shared."""
 
 
 class Transaction(ABC):
@@ -93,8 +95,11 @@ class Transaction(ABC):
         """Insert rows as `insert_many` does, and give the number ``id`` of each, in their order."""
 
     @abstractmethod
-    async def lock(self, keys: Collection[tuple[str, ...]]) -> None:
-        """Keep out, until the end, every other transaction that locks one of these keys: an entity's, say."""
+    async def lock(self, keys: Collection[tuple[str, ...]], *, shared: tuple[str, ...] | None = None) -> None:
+        """Keep out, until the end, every other transaction that locks one of these keys: an entity's, say.
+
+        Before that, the key `shared` is locked, which others may lock shared at the same time.
+        """
 
     @abstractmethod
     async def lock_rows(

@@ -195,6 +195,7 @@ class IncidentFilter:
 
     severity: str | None = None
     blueprint: str | None = None
+    entity: str | None = None
     rule: str | None = None
     team: str | None = None
     text: str | None = None
@@ -254,10 +255,8 @@ class Tally:
     @property
     def by_severity(self) -> Counter[str]:
         """How many incidents are open, by severity."""
-        numbers: Counter[str] = Counter()
-        for (_, severity), number in self.incidents.items():
-            numbers[severity] += number
-        return numbers
+        by_rule = (Counter({severity: number}) for (_, severity), number in self.incidents.items())
+        return sum(by_rule, Counter[str]())
 
 
 @dataclass(frozen=True, slots=True)

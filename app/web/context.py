@@ -48,6 +48,12 @@ class WebContext:
         """Let the dispatcher look for work at once."""
         self.intake.wake()
 
+    @property
+    def channels(self) -> dict[str, str]:
+        """The channel of each queue by the queue's name, where the rules name it: an ID is no name."""
+        known = self.intake.book.channels.items()
+        return {queue: channel for channel, queue in known if channel == channel.lower()}
+
     async def reconciling(self) -> ReconciliationOut:
         """Read the last reconcile runs, and when the next is due."""
         # The rules may have been reloaded since the last look, so whether it is off is asked each time.

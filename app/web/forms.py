@@ -185,7 +185,7 @@ async def release(who: Actor, context: Context, queue: Text, back: Text = "/") -
 async def ask_close(request: Request, visitor: SignedIn, context: Context, incident: str) -> Response:
     """Ask whether to close an incident."""
     row = await open_incident(context, incident)
-    return await _ask_close(request, visitor, row, "")
+    return await _ask_close(request, visitor, context, row, "")
 
 
 async def open_incident(context: WebContext, name: str) -> IncidentRow:
@@ -206,12 +206,14 @@ async def open_incident(context: WebContext, name: str) -> IncidentRow:
 
 
 async def _ask_close(
-    request: Request, visitor: Visitor, row: IncidentRow, comment: str, **more: Any
+    request: Request, visitor: Visitor, context: WebContext, row: IncidentRow, comment: str, **more: Any
 ) -> Response:
     incident = row.incident
+    gone = context.intake.book.rules.why_gone(incident.rule, incident.blueprint)
+    later = f"No change can end it: {gone}" if gone else "A later change that matches opens a new one"
     text = (
         f"{incident.blueprint} {incident.entity}, rule {incident.rule}: {incident.state}. Each channel that"
-        " was told of it is told so. A later change that matches opens a new one."
+        f" was told of it is told so. {later}."
     )
     values = {"fields": "close", "incident": incident.id, "comment": comment}
     title = f"Close the incident of {one_line(incident.entity, actions.MAX_NAME_CHARACTERS)}?"
@@ -242,7 +244,7 @@ async def act_on_incident(
             raise
         row = await open_incident(context, incident)
         more = {"problem": error.detail, "back": local(back), "status": 422, "path": "/incidents/close"}
-        return await _ask_close(request, who, row, comment, **more)
+        return await _ask_close(request, who, context, row, comment, **more)
 
 
 @router.get("/test")

@@ -15,7 +15,7 @@ from app.model.report import RUNS
 from app.notifier.base import entity_url
 from app.receive.forms import forms_tried
 from app.store import queries
-from app.store.views import QUIET, ChangeFilter
+from app.store.views import QUIET, ChangeFilter, IncidentFilter
 from app.web.actions import MAX_ID
 from app.web.api.silence_actions import patterns_text
 from app.web.context import Context, WebContext, read_page
@@ -171,9 +171,8 @@ async def entity(
     read = context.store.read
     wanted = ChangeFilter(blueprint=blueprint, entity=entity)
     page = await read_page(read(queries.changes.changes, wanted, before=before, limit=PAGE_ROWS))
-    incidents = await read(
-        queries.incidents.page, blueprint=blueprint, entity=entity, before=None, limit=SHORT_ROWS
-    )
+    which = IncidentFilter(blueprint=blueprint, entity=entity)
+    incidents = await read(queries.incidents.page, which=which, before=None, limit=SHORT_ROWS)
     with_reports = await read(queries.page.deliveries_of, [row.id for row in page.rows])
     # A report to a run in Port is not an alert: it is shown with its change only.
     deliveries = [row for row in with_reports if row.destination != RUNS]

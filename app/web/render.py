@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import Depends, HTTPException, Request, Response
 from fastapi.exception_handlers import http_exception_handler
@@ -22,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from app.errors import StoreUnavailable
+from app.model.incident import place_of
 from app.model.notification import one_line
 from app.notifier.base import duration, name_of, timestamp
 from app.notifier.failure import remedy
@@ -124,6 +125,8 @@ async def render(
         "path": request.url.path,
         "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
         "done": await _last_action(request, context, visitor),
+        "channels": (channels := context.channels),
+        "place": lambda row: place_of(row.destination, row.queue, channels),
         "part": bool(request.headers.get("hx-request")),
     }
     return HTMLResponse(PAGE_TEMPLATES.get_template(template).render(common | values), status)
@@ -149,6 +152,8 @@ async def _last_action(request: Request, context: WebContext, visitor: Visitor) 
 class PageRoute(APIRoute):
     """A route whose errors are pages too, and whose answers have strict headers."""
 
+    form_seconds: ClassVar[float] = FORM_SECONDS
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the route's handler."""
         handle = super().get_route_handler()
@@ -157,7 +162,7 @@ class PageRoute(APIRoute):
             refuse = partial(_error_page, part=bool(request.headers.get("hx-request")))
             try:
                 if request.method == "POST":
-                    await _read_form(request)
+                    await read_form(request, self.form_seconds)
                 response = await handle(request)
             except HTTPException as error:
                 response = refuse(error.status_code, error.detail, dict(error.headers or {}))
@@ -186,8 +191,12 @@ def _what_is_wrong(error: RequestValidationError) -> tuple[int, str]:
     return 422, f"{name}: {first['msg']}"
 
 
-async def _read_form(request: Request) -> None:
+async def read_form(request: Request, seconds: float = FORM_SECONDS) -> None:
     """Read a form's body. The sender is not known yet, so size and time are limited.
+
+    Args:
+        request: The request.
+        seconds: How long it may take.
 
     Raises:
         HTTPException: 411, it does not announce its size, as browsers do; 413, it is too large.
@@ -198,7 +207,7 @@ async def _read_form(request: Request) -> None:
         raise HTTPException(411, "The form does not say how large it is.")
     if int(length) > MAX_FORM_BYTES:
         raise HTTPException(413, "The form is too large.")
-    async with asyncio.timeout(FORM_SECONDS):
+    async with asyncio.timeout(seconds):
         await request.body()  # the request keeps the body for the form's parser
 
 

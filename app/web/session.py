@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import structlog
-from fastapi import Depends, Form, HTTPException, Request, Security
+from fastapi import Depends, Form, Header, HTTPException, Request, Security
 from fastapi.security import HTTPBearer
 from itsdangerous import BadSignature, URLSafeSerializer
 
@@ -25,7 +25,7 @@ COOKIE = "listener_session"
 SESSION_SECONDS = 12 * 3600
 MAX_VISITOR_NAME = 60
 API = "API"
-"""The name of programs in the audit trail."""
+"""The name in the audit trail of programs that act for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +187,21 @@ def get_actor(
 BEARER = HTTPBearer(auto_error=False, description="The ADMIN_TOKEN.")
 
 
-def get_program(request: Request, gate: SessionGate, _: Annotated[object, Security(BEARER)]) -> str:
-    """Return the audit trail's name for a program that has the token.
+def get_program(
+    request: Request,
+    gate: SessionGate,
+    _: Annotated[object, Security(BEARER)],
+    x_acting_for: Annotated[
+        str, Header(description="The person for whom the program acts, percent-encoded.", max_length=500)
+    ] = "",
+) -> str:
+    """Return the audit trail's name for a program that has the token, or for the person for whom it acts.
 
     Raises:
         HTTPException: 401 or 429, as `Gate.admit` raises them.
     """
     gate.admit(request)
-    return API
+    return one_line(unquote(x_acting_for), MAX_VISITOR_NAME) or API
 
 
 def local(path: str) -> str:

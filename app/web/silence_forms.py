@@ -10,7 +10,7 @@ from app.model.silence import ANY, Silence
 from app.store import queries
 from app.web.actions import Text
 from app.web.api import silence_actions
-from app.web.api.silence_actions import patterns_text
+from app.web.api.silence_actions import covered_text, patterns_text
 from app.web.context import Context, WebContext
 from app.web.forms import ask, go_back, open_incident
 from app.web.render import PageRoute
@@ -43,9 +43,7 @@ async def _covered(context: WebContext, asked: dict[str, str]) -> str:
     time = context.clock()
     silence = Silence(rule, blueprint, entity, team, time, time, author="", comment="")
     covered = await context.store.read(queries.silences.preview, silence, time)
-    incidents = "1 open incident" if covered.incidents == 1 else f"{covered.incidents:,} open incidents"
-    alerts = "1 alert" if covered.alerts == 1 else f"{covered.alerts:,} alerts"
-    return f"It covers {patterns_text(silence)}: {incidents} now, {alerts} in the last 24 hours. "
+    return f"It covers {patterns_text(silence)}: {covered_text(covered.incidents, covered.alerts)}. "
 
 
 async def _ask_silence(

@@ -140,6 +140,7 @@ class Listener:
 
         async def receive() -> None:
             status = await _status(runtime.receiver, body, headers)
+            self.world.answered_at = loop.time()
             outside = process.context.copy()
             outside.run(RUNNING.set, None)
             loop.call_soon(give, status, context=outside)

@@ -10,7 +10,9 @@ import tempfile
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -178,7 +180,12 @@ def _settings(plan: Plan, world: World) -> Settings:
         world.loop.hosts.update(kind.hosts())
         world.kind(Channels).slack.add(kind.channels)
     world.write_rules(TEAM_CHANNELS)
-    return load_settings(only=(), **settings)
+    return _loaded(tuple(settings.items()))
+
+
+@cache
+def _loaded(settings: tuple[tuple[str, Any], ...]) -> Settings:
+    return load_settings(only=(), **dict(settings))
 
 
 async def _disturb(world: World) -> None:
@@ -207,7 +214,9 @@ async def _settled(world: World, listeners: list[Listener], quiet_since: float) 
             for destination in ("rocket", "star", "nova", "pager", "ops"):
                 process.start(runtime.store.release_hold(destination, runtime.store.clock()))
         settled_at = max(kind.settled_at() for kind in world.kinds)
-        compared = any(at > quiet_since + 10 for at, _ in world.listings)
+        # What changed just before Port was asked is compared the next time only.
+        since = max(quiet_since + 10, world.answered_at + 2)
+        compared = any(at > since for at, _ in world.listings)
         waiting = _waiting(world.tables[-1].rule)
         calm = calm + 1 if compared and not waiting and loop.time() > settled_at else 0
     return waiting

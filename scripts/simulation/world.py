@@ -120,6 +120,7 @@ class World:
         processes: All that have run.
         changes: All changes, by their value.
         told: What each place heard, in order.
+        answered_at: When a webhook was answered last, though Port may have given up; seconds of the loop.
         listings: What Port answered when it was asked for all entities: the time, and each entity's value.
         silenced: The entities that were silenced, with from when to when.
         in_force: Those of the silences that were stored, from then on.
@@ -145,6 +146,7 @@ class World:
     processes: list[Process] = field(default_factory=list)
     changes: dict[float, Change] = field(default_factory=dict)
     told: list[Told] = field(default_factory=list)
+    answered_at: float = 0.0
     listings: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     silenced: list[tuple[str, float, float]] = field(default_factory=list)
     in_force: list[tuple[str, float, float]] = field(default_factory=list)

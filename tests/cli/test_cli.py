@@ -5,10 +5,13 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from starlette.responses import PlainTextResponse
 
+from app.cli import command_line
 from app.cli.base import read_pages, start_time, user_name
 from app.demo.run import serving
 from app.demo.stand_in_slack import StandInSlack
@@ -42,8 +45,22 @@ async def test_help(run: Run) -> None:
     """Without a command there is help, and every command has its own."""
     result = await run()
     assert "Commands" in result.out + result.err
-    for command in ("serve", "demo", "send", "deliveries", "quarantine"):
-        assert "--help" in (await run(command, "--help")).out
+    assert "--help" in (await run("incidents", "--help")).out
+
+
+def test_help_is_whole_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each command: nothing is cut, and each value is named in words."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def check(command: Any, context: Any) -> None:
+        text = command.get_help(context)
+        assert all(len(line) <= 80 for line in text.splitlines()), text
+        assert not re.search(r"\w…|\w\.\.\.$|<(str|list|path)", text, re.MULTILINE), text
+        for name, below in getattr(command, "commands", {}).items():
+            check(below, typer.Context(below, parent=context, info_name=name))
+
+    group = command_line()
+    check(group, typer.Context(group, info_name="python -m app"))
 
 
 @pytest.mark.parametrize("command", ["serve", "send", "reconcile"])

@@ -34,8 +34,10 @@ def rows(result: Result) -> list[Any]:
     return [json.loads(line) for line in result.out.splitlines() if line.startswith("{")]
 
 
-async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandInSlack) -> None:
-    """Each list says over the API what it says of this machine's store."""
+async def test_the_same_here_and_elsewhere(
+    start: Start, run: Run, slack: StandInSlack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each list says over the API what it says of this machine's store, and who acts is named."""
     slack.answers.extend([PlainTextResponse("invalid_payload", 400)] * 3)
     async with start(admin_token=TOKEN, log_level="ERROR") as service:
         await service.change("Healthy", "Degraded", entity="a")
@@ -47,16 +49,18 @@ async def test_the_same_here_and_elsewhere(start: Start, run: Run, slack: StandI
 
         await until(dead)
         incident = rows(await run("incidents", "--json"))[0]["id"]
-        for verb, said in (("ack", "is acknowledged by API"), ("unack", "is not acknowledged any more")):
+        monkeypatch.setenv("LOGNAME", "Åsa")
+        for verb, said in (("ack", "is acknowledged by Åsa."), ("unack", "is not acknowledged any more")):
             assert said in (await run("incidents", verb, "a", *at)).out  # by its entity
         added = await run("silences", "add", "--for", "1h", "--comment", "why", "--entity", "[ab]", *at)
         assert added.out.startswith(
-            "it covers 1 open incidents, and 1 alerts of the last 24 hours\nSilence 1: "
+            "It covers 1 open incident now, 1 alert in the last 24 hours.\nSilence 1: "
         )
         for words in (
             ("silences",),
             ("incidents",),
             ("incidents", "--unacknowledged", "--all"),
+            ("incidents", "--entity", "a", "--severity", "warning", "--rule", "health", "--limit", "1"),
             ("incidents", "show", incident),
             ("silences", "show", "1"),
             ("deliveries",),
@@ -94,9 +98,9 @@ async def test_who_was_told_with_a_link(
     """The page, the API and the commands link to Slack's message; without an answer they have no link."""
     api, rules = StandInSlackApi("oncall"), tmp_path / "rules.json"
     when, resolve = ({"property": "healthStatus", "to": state} for state in ("Degraded", "Healthy"))
-    health = {"name": "health", "when": when, "resolve": resolve, "send": "oncall"}
+    health = {"name": "health", "when": when, "resolve": resolve, "send": "ops"}
     oncall = {"type": "slack", "channel": "oncall", "rate": 1000}
-    rules.write_text(json.dumps({"version": 1, "destinations": {"oncall": oncall}, "rules": [health]}))
+    rules.write_text(json.dumps({"version": 1, "destinations": {"ops": oncall}, "rules": [health]}))
     async with serving(api.app) as url:
         monkeypatch.setenv("SLACK_BOT_TOKEN", BOT_TOKEN)
         monkeypatch.setenv("SLACK_API_URL", f"{url}/api/")
@@ -123,6 +127,7 @@ async def test_who_was_told_with_a_link(
             await sign_in(service)
             page = (await service.client.get("/")).text
             assert all(f'<a href="{link}" rel="noopener noreferrer">in Slack</a>' in page for link in found)
+            assert ">#oncall <time" in page
             # Once for the channel, not for each message.
             assert [name for name, _ in api.calls].count(GET_PERMALINK) == 2
 

@@ -22,6 +22,7 @@ from app.demo.run import change_body, serving
 from app.demo.stand_in_slack import StandInSlack
 from app.errors import SettingsError
 from app.model.delivery import State
+from app.observe.watch import NOBODY, Watch
 from app.receive.rules_source import reload_on_change
 from app.runtime.listener import Runtime, open_runtime
 from app.settings import Settings
@@ -45,7 +46,7 @@ def rules(slack: StandInSlack) -> str:
 
 
 @asynccontextmanager
-async def running(folder: Path, text: str) -> AsyncIterator[Runtime]:
+async def running(folder: Path, text: str, watch: Watch = NOBODY) -> AsyncIterator[Runtime]:
     """Run a listener whose rules file has this text."""
     file = folder / "rules.json"
     file.write_text(text)
@@ -55,7 +56,7 @@ async def running(folder: Path, text: str) -> AsyncIterator[Runtime]:
         rules_file=file,
         database_url=f"sqlite:///{folder}/listener.db",
     )
-    async with open_runtime(settings) as runtime:
+    async with open_runtime(settings, watch=watch) as runtime:
         yield runtime
 
 
@@ -270,6 +271,17 @@ async def test_of_two_reloads_the_newest_file_stays(tmp_path: Path, slack: Stand
         assert [*runtime.intake.book.rules.by_name] == ["newer"]
 
 
+async def test_a_file_that_changes_during_the_start_is_read(tmp_path: Path, slack: StandInSlack) -> None:
+    """The start reads it, and has more to do before it looks whether it changes: seed 10011."""
+
+    class Changing(Watch):
+        def rules_taken(self, *_: object) -> None:
+            (tmp_path / "rules.json").write_text(rules(slack).replace('"health"', '"newer"'))
+
+    async with running(tmp_path, rules(slack), Changing()) as runtime:
+        await until(lambda: [*runtime.intake.book.rules.by_name] == ["newer"])
+
+
 async def test_a_file_that_could_not_be_read_is_read_later(tmp_path: Path) -> None:
     """Though it stays as it is; and one that is refused for what is in it is not."""
     file, answers, reloads = tmp_path / "rules.yaml", [False, False, True], list[str]()
@@ -279,7 +291,7 @@ async def test_a_file_that_could_not_be_read_is_read_later(tmp_path: Path) -> No
         reloads.append(file.read_text())
         return answers[len(reloads) - 1]
 
-    watching = asyncio.create_task(reload_on_change(file, reload, 0.001))
+    watching = asyncio.create_task(reload_on_change(file, b"a", reload, 0.001))
     await asyncio.sleep(0.01)
     file.write_text("b")
     await until(lambda: len(reloads) == 3)

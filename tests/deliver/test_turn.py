@@ -20,7 +20,7 @@ from app.jq.runner import Jq
 from app.model.delivery import Outcome, State
 from app.model.incident import Route, Step
 from app.model.notification import Message
-from app.model.silence import Silence
+from app.model.silence import ANY, Silence
 from app.model.times import Micros
 from app.notifier.base import SEND_TIMEOUT, Parcel, Sent, Story
 from app.rules.kin.affected import Affected
@@ -93,8 +93,10 @@ class Jobs(ScriptedNotifier):
     def __init__(self) -> None:
         super().__init__()
         self.sent: list[list[str]] = []
+        self.together: list[tuple[str, ...]] = []
 
     async def send(self, parcel: Parcel) -> Sent:
+        self.together.append(parcel.together)
         self.sent.append([item.notification.entity for item in parcel.items])
         return await super().send(parcel)
 
@@ -202,6 +204,23 @@ async def test_after_a_kill_it_is_repeated_alike(rig: ChannelRig) -> None:
     assert jobs.sent == [["one", "two"]] * 2
 
 
+async def test_what_is_repeated_without_what_is_silenced_since(rig: ChannelRig) -> None:
+    """Its receiver knows the repeat by what it was first sent with."""
+    jobs = Jobs()
+    rig.sender.replace({"default": jobs})
+    await rig.add("one", "two")
+    facts: dict[str, Any] = {"limit": 1, "batch_limits": {"default": 9}}
+    (first,) = await rig.store.claim(token="dead", now=NOW, lease_until=NOW + LEASE, **facts)
+    assert await rig.sender.attempt(first)  # and nobody could write down what came of it
+    rig.clock.now += LEASE
+    silence = Silence(ANY, ANY, "two", ANY, NOW, rig.clock.now + LEASE, "A", "")
+    await rig.store.write(queries.silences.add, silence)
+    (again,) = await rig.store.claim(token="a", now=rig.clock.now, lease_until=rig.clock.now + LEASE, **facts)
+    assert await rig.sender.attempt(again)
+    assert jobs.sent == [["one", "two"], ["one"]]
+    assert jobs.together == [tuple(one.key for one in first.deliveries)] * 2
+
+
 async def test_a_repeat_that_is_not_in_reach(rig: ChannelRig) -> None:
     """Its receiver takes one alert at a time since a reload, and another comes first: that one is sent."""
     jobs = Jobs()
@@ -210,7 +229,7 @@ async def test_a_repeat_that_is_not_in_reach(rig: ChannelRig) -> None:
     await rig.add("one", "two")
     facts: dict[str, Any] = {"limit": 1, "batch_limits": {"default": 1}, "lease_until": NOW + LEASE}
     (claim,) = await rig.store.claim(token="a", now=NOW, **facts)
-    behind = frozenset({claim.deliveries[0].id + 1})
+    behind = ("another-2",)
     attempt = await rig.sender.attempt(replace(claim, unsure_since=NOW, sent_together=behind))
     assert attempt is not None
     assert attempt.outcome is Outcome.DELIVERED

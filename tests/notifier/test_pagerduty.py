@@ -96,6 +96,7 @@ async def test_a_page_from_its_beginning_to_its_end(pager: StandInPagerDuty) -> 
         ({}, {"reopened": True}, {}, ""),
         ({"step": Step.ACKNOWLEDGED}, {"reopened": True}, {}, ""),
         (OVER, {"reopened": True}, {}, "resolve i-1"),
+        (OVER | {"late": True}, {"reopened": True}, {}, ""),
         ({"step": Step.REMINDED}, {}, {}, "trigger i-1"),
         ({"step": Step.REMINDED}, {"reopened": True}, {}, "trigger i-1"),
         ({"step": Step.FLAPPING, "ended": True}, {}, {}, "trigger i-1"),

@@ -9,6 +9,7 @@ import pytest
 
 from app.model.hours import Week
 from app.model.incident import Route, Step
+from app.model.notification import Notification
 from app.rules.condition import JqError
 from app.rules.destination import ByCatalog
 from app.rules.rule import Rule, RuleSet
@@ -84,19 +85,24 @@ HOLDS: dict[str, Any] = {"to": "owners", "when": "office", "else": "hold"}
 
 
 @pytest.mark.parametrize(
-    ("targets", "held"),
+    ("targets", "held", "instead"),
     [
-        ([HOLDS], {"owners", "own", "ops", "pager"}),  # wherever the catalog leads, and the fallback
-        ([HOLDS, "own"], {"owners", "ops", "pager"}),
-        ([HOLDS | {"to": "own"}], {"own"}),
-        ([HOLDS | {"to": "own"}, "owners"], {"own"}),
-        ([HOLDS | {"else": "pager"}], set()),
-        ([HOLDS | {"to": {"template": "{{ .a }}", "default": "own"}}, "pager"], {"owners", "own", "ops"}),
-        ([HOLDS | {"to": "own"}, HOLDS | {"to": "own", "when": "always"}], set()),
+        ([HOLDS], {"owners", "own", "ops", "pager"}, True),  # wherever the catalog leads, and the fallback
+        ([HOLDS, "own"], {"owners", "ops", "pager"}, True),
+        ([HOLDS | {"to": "own"}], {"own"}, True),
+        ([HOLDS | {"to": "own"}, "owners"], {"own"}, False),  # there in the place of `owners` it is told
+        ([HOLDS | {"to": "pager"}, "owners"], {"pager"}, False),
+        ([HOLDS | {"else": "pager"}], set(), True),
+        (
+            [HOLDS | {"to": {"template": "{{ .a }}", "default": "own"}}, "pager"],
+            {"owners", "own", "ops"},
+            True,
+        ),
+        ([HOLDS | {"to": "own"}, HOLDS | {"to": "own", "when": "always"}], set(), True),
     ],
 )
-def test_what_hours_keep_back(targets: list[object], held: set[str]) -> None:
-    """All that a target which holds leads to, but nothing that another one names as well."""
+def test_what_hours_keep_back(targets: list[object], held: set[str], *, instead: bool) -> None:
+    """All that a target which holds leads to, but nothing that another one names, or leads to, as well."""
     owners = ByCatalog(CHANNEL, read, "ops")
     queues = {name: Queues(name) for name in ("default", "own", "ops", "pager")}
     queues["owners"] = Queues("owners", fallback="pager", catalog=owners)
@@ -105,5 +111,26 @@ def test_what_hours_keep_back(targets: list[object], held: set[str]) -> None:
     hours = {"office": OFFICE, "always": always}
     book = Rulebook(RuleSet([rule]), queues, channels={"#own": "own"}, hours=hours)
     night = datetime(2026, 6, 3, 22, tzinfo=UTC)
-    assert {name for name in queues if book.held("a", name, night)} - {"default"} == held
-    assert not any(book.held("a", name, night.replace(hour=12)) for name in queues)
+    alert = Notification.notice("", night).but(rule="a")
+    assert {name for name in queues if book.held(alert, name, night)} - {"default"} == held
+    assert not any(book.held(alert, name, night.replace(hour=12)) for name in queues)
+    copied = alert.but(instead="for owners, which is on hold")
+    assert {name for name in queues if book.held(copied, name, night)} - {"default"} == (
+        held if instead else set()
+    )
+    assert not any(book.held(alert.but(at_any_time=True), name, night) for name in queues)
+
+
+def test_what_escalates_at_any_time() -> None:
+    """After a reload, too: where the catalog leads to a destination that another target keeps quiet."""
+    queues = {"own": Queues("own"), "owners": Queues("owners", catalog=ByCatalog(CHANNEL, read, "own"))}
+    sends: list[list[object]] = [["owners"], [HOLDS], [HOLDS | {"to": "own"}, "owners"]]
+    steps = [{"after": f"{number}m", "send": send} for number, send in enumerate(sends, 1)]
+    rule = Rule.model_validate({"name": "a", "when": {"property": "b"}, "escalate": steps})
+    book = Rulebook(RuleSet([rule]), queues, hours={"office": OFFICE})
+    ways = book.escalations(rule, (), "e", datetime(2026, 6, 3, 22, tzinfo=UTC), {})
+    assert [(way.destination, way.at_any_time) for _, way in ways] == [
+        ("own", True),
+        ("own", False),
+        ("own", True),
+    ]

@@ -18,7 +18,7 @@ from typing_extensions import override
 from app.model.delivery import Outcome
 from app.model.incident import Person
 from app.model.silence import Silence
-from app.model.times import from_micros
+from app.model.times import from_micros, to_micros
 from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
 from app.store.actions import Action, act
@@ -262,6 +262,32 @@ async def test_a_time_read_before_the_clock_was_set(machine: Machine, step: time
     )
     for micros in times:
         assert near(from_micros(micros) - time, timedelta(0))
+    for store in (first, second):
+        await store.close()
+
+
+@pytest.mark.parametrize("claims", [True, False])
+async def test_the_clock_is_set_while_a_time_is_written(machine: Machine, *, claims: bool) -> None:
+    """Who moves what waits first lets those end who write by the sum of before: that is moved, too."""
+    if isinstance(machine, SQLiteMachine):
+        return  # one transaction writes at a time
+    first, second = [await machine.start() for _ in range(2)]
+    for store in (first, second):
+        await store.follow_clock()
+    await first.accept([replace(incoming(), received_at=first.clock(), stepped=first.clock.known)])
+    next_at, moving = to_micros(first.clock() + MINUTE), list[asyncio.Task[None]]()
+
+    async def slow(tx: Transaction, _: object) -> None:
+        if claims:
+            await first.clock.follow(tx, delivers=True)
+        await machine.set(HOUR)
+        moving.append(asyncio.create_task(second.follow_clock()))
+        await asyncio.wait(moving, timeout=0.2)
+        await tx.execute("UPDATE queues SET next_at = $1", next_at)
+
+    await first.write(slow, None if claims else first.clock())
+    await moving[0]
+    assert near((await queue(second)).next_at - second.clock(), MINUTE)
     for store in (first, second):
         await store.close()
 

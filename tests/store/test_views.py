@@ -15,7 +15,7 @@ from app.rules.decide import Decision
 from app.store import queries
 from app.store.rows import Incoming
 from app.store.store import Store
-from app.store.views import AuditEntry, ChangeFilter
+from app.store.views import AuditEntry, ChangeFilter, IncidentFilter
 from tests.conftest import NOW
 from tests.store.helpers import attempt, claim_one, incoming
 
@@ -219,7 +219,7 @@ async def test_incidents_worst_first(store: Store, views: Store) -> None:
         == 4
     )
     of_one = await views.read(
-        queries.incidents.page, blueprint="deploymentConfig", entity="old", before=None, limit=9
+        queries.incidents.page, which=IncidentFilter(entity="old"), before=None, limit=9
     )
     assert [one.incident.entity for one in of_one.rows] == ["old"]
 

@@ -84,7 +84,12 @@ async def test_incidents(start: Start) -> None:
         assert one["title"] == "Notification Service"
         (one,) = (await get(service, "/incidents?blueprint=deploymentConfig&entity=b"))["items"]
         assert one["resolved_at"]
-        await get(service, "/incidents?entity=b", 422)
+        one_of_three = "severity=warning&state=open&q=A"
+        for fits in ("entity=a", "q=A", one_of_three, "rule=health&entity=a"):
+            items = (await get(service, f"/incidents?{fits}"))["items"]
+            assert [one["entity"] for one in items] == ["a"], fits
+        for other in ("entity=A", "q=c", "severity=critical", "rule=x", "team=x"):
+            assert not (await get(service, f"/incidents?{other}"))["items"], other
 
 
 async def test_an_incident_is_closed(start: Start) -> None:

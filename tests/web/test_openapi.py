@@ -56,7 +56,7 @@ async def test_refusals_have_the_described_shape(start: Start) -> None:
         ("GET", "/changes/x", 422, {}),
         ("GET", "/changes/7", 404, {}),
         ("GET", "/deliveries?state=lost", 422, {}),
-        ("GET", "/incidents?blueprint=service", 422, {}),
+        ("GET", "/incidents?severity=bad", 422, {}),
         ("DELETE", "/incidents", 405, {}),
         ("POST", "/silences", 422, {"json": {}}),
         ("POST", "/silences", 422, {"json": {"comment": "why", "seconds": 60}}),

@@ -209,7 +209,7 @@ async def test_silence_and_its_end(start: Start) -> None:
         (silence,) = await service.store.read(queries.silences.silences, active_at=None)
         assert (silence.author, silence.entity) == ("Ada", "notification-service-prod")
         assert round((silence.ends_at - silence.starts_at).total_seconds()) == 4 * 3600
-        assert re.search(r"silenced</span> ends <time.*</time> by Ada", await page(service, "/"))
+        assert re.search(r"silenced</span> <span>ends <time.*</time>, by Ada", await page(service, "/"))
         assert "No open incident matches" not in await page(service, "/?how=silenced")
         assert "Silence 1 has ended" in (await do(service, "/silences/1/end")).text
         assert "There is no silence 1" in (await service.client.get("/silences/1/end")).text
@@ -310,7 +310,7 @@ async def test_an_incident_is_acknowledged(start: Start) -> None:
             answer = await service.client.post("/incidents/acknowledge", data=form, follow_redirects=True)
             assert "is acknowledged by Ada." in answer.text
         now = await page(service, "/?how=acknowledged")
-        assert re.search(r"acknowledged</span> by Ada <time", now)
+        assert re.search(r"acknowledged</span> <span>by Ada <time", now)
         assert 'action="/incidents/unacknowledge"' in now
         assert "No open incident matches" in await page(service, "/?how=unacknowledged")
         late = await service.client.post("/incidents/acknowledge", data=form | {"version": "2"})

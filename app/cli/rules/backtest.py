@@ -25,9 +25,9 @@ from app.rules.decide import decide
 from app.rules.rulebook import Rulebook
 from app.rules.targets import PortLookup
 from app.store import queries
+from app.store.columns import UNTIL_RELEASED
 from app.store.kin import groups
 from app.store.opening import now
-from app.store.queries.deliveries import UNTIL_RELEASED
 from app.store.rows import Incoming
 from app.store.sqlite.schema import in_memory
 from app.store.sqlite.transaction import run_at_once

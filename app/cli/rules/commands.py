@@ -248,7 +248,7 @@ async def _try(loaded: Rules, name: str, body: bytes, jq: Jq) -> None:
 async def _show(alert: Alert, loaded: Rules, book: Rulebook, jq: Jq, event: Mapping[str, Any]) -> None:
     later = f", if it still holds at {alert.due_at:%H:%M:%S} UTC" if alert.due_at else ""
     at = alert.due_at or alert.notification.at
-    if held := book.held(alert.notification.rule, alert.destination, at):
+    if held := book.held(alert.notification, alert.destination, at):
         later += f", held until {held[1]:%Y-%m-%d %H:%M} UTC, when hours {held[0]} begin"
     place = f", {one_line(alert.queue)}" if alert.queue.startswith(CATALOG_QUEUES) else ""
     say(f"  → {alert.destination}{place}{later}:")

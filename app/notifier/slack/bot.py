@@ -187,13 +187,13 @@ class SlackBot(SlackNotifier, Keeper):
         self._puzzled.discard(self._name)
         return found
 
-    async def _find(self, parcel: Parcel, since: datetime) -> Sent | None:
+    async def _find(self, parcel: Parcel, since: datetime | None) -> Sent | None:
         arrivals, ahead = Arrivals(parcel), self._api.ahead
         channel = self._id or await self._look_up(parcel)
         options: dict[str, Any] = {
             "key": "messages",
             "at_most": MAX_HISTORY_PAGES,
-            "oldest": f"{(since - ahead - MAX_CLOCK_SKEW).timestamp():.6f}",
+            "oldest": since and f"{(since - ahead - MAX_CLOCK_SKEW).timestamp():.6f}",
             "limit": MESSAGES_PER_PAGE,
             "include_all_metadata": True,
         }
@@ -205,8 +205,11 @@ class SlackBot(SlackNotifier, Keeper):
                 async for message in replies:
                     arrivals.look_at(message)
         found = arrivals.sent(channel)
-        if found is None and abs(self._api.ahead - ahead) >= MAX_CLOCK_SKEW:
-            return await self._find(parcel, since)  # by Slack's clock, which only its answers tell
+        if found is None and since is not None:
+            if since > self._api.clock() + MAX_CLOCK_SKEW:  # the clock was set back meanwhile
+                return await self._find(parcel, None)
+            if abs(self._api.ahead - ahead) >= MAX_CLOCK_SKEW:
+                return await self._find(parcel, since)  # by Slack's clock, which only its answers tell
         return found
 
     async def _look_up(self, parcel: Parcel) -> str:

@@ -157,8 +157,8 @@ class People:
         self, name: str, ask: Callable[[], Awaitable[str | Mapping[str, str]]]
     ) -> str | Mapping[str, str]:
         """Ask, unless the answer is kept; that there is no such person is an answer."""
-        until, answer = self._kept.get(name, (self._clock(), None))
-        if answer is None or until <= self._clock():
+        kept_at, answer = self._kept.get(name, (self._clock(), None))
+        if answer is None or abs(self._clock() - kept_at) >= KEPT:  # abs: the clock may have been set back
             try:
                 answer = await ask()
             except DeliveryFailed as failed:
@@ -168,7 +168,7 @@ class People:
                 answer = failed
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
-            self._kept[name] = (self._clock() + KEPT, answer)
+            self._kept[name] = (self._clock(), answer)
         if isinstance(answer, DeliveryFailed):
             raise DeliveryFailed(answer.reason, answer.scope)
         return answer

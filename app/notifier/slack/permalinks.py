@@ -39,12 +39,13 @@ class Permalinks:
     async def of(self, messages: Iterable[Message]) -> dict[Message, str]:
         """Give the addresses of messages; one that Slack does not give now is left out."""
         wanted = list(messages)
-        retry_before = self._clock() - ASK_AGAIN_AFTER
+        now = self._clock()
         unknown = {
             message.channel: message
             for message in wanted
             if message.channel not in self._begins
-            and self._failed.get(message.channel, retry_before) <= retry_before
+            # abs: the clock may have been set back
+            and abs(now - self._failed.get(message.channel, now - ASK_AGAIN_AFTER)) >= ASK_AGAIN_AFTER
         }
         await asyncio.gather(*map(self._ask, list(unknown.values())[:MAX_ASKED]))
         return {

@@ -85,6 +85,7 @@ class SlackApi:
     Attributes:
         scopes: Those of the token, as the last answer named them; None: it did not.
         ahead: By how much our clock is ahead of Slack's, by the last answer.
+        clock: Gives the time, UTC.
     """
 
     def __init__(self, token: str, url: str, session: SlackSession) -> None:
@@ -92,6 +93,7 @@ class SlackApi:
         self._host = URL(url).host or ""
         self.scopes: frozenset[str] | None = None
         self.ahead = timedelta(0)
+        self.clock = session.clock
 
     async def call(
         self, method: str, *, body: dict[str, Any] | None = None, params: dict[str, Any] | None = None
@@ -126,12 +128,12 @@ class SlackApi:
                 answer = error.response
                 # It is aiohttp's own response where it was no JSON.
                 status = answer.status_code if hasattr(answer, "status_code") else answer.status
-                wait = retry_after(answer.headers, self._session.clock())
+                wait = retry_after(answer.headers, self.clock())
                 raise failure_of(method, status, wait, getattr(answer, "data", None)) from None
             except (AttributeError, TypeError):
                 # slack_sdk trips over an answer that is no JSON object.
                 raise _strange(method, 200) from None
-        self.ahead = clock_ahead(response.headers.get("Date"), self._session.clock())
+        self.ahead = clock_ahead(response.headers.get("Date"), self.clock())
         granted = response.headers.get(SCOPES_HEADER)
         self.scopes = None if granted is None else frozenset(re.split(r"[,\s]+", granted))
         if not isinstance(response.data, dict):

@@ -10,11 +10,11 @@ from app.model.incident import Incident
 from app.model.times import Micros, from_micros, to_micros
 from app.rules.kin.quiet import may_be_quiet
 from app.rules.rule import RuleSet
+from app.store.columns import UNTIL_RELEASED
 from app.store.group import Group, entity_of, former_of
 from app.store.kin.relatives import chains
 from app.store.kin.state import FamilyState
 from app.store.queries import messages
-from app.store.queries.deliveries import UNTIL_RELEASED
 from app.store.transaction import Columns, Row, Transaction
 
 TIE_COLUMNS: Columns = {

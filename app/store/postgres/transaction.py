@@ -134,11 +134,13 @@ class PostgresTransaction(Transaction):
         )
 
     @override
-    async def lock(self, keys: Collection[tuple[str, ...]]) -> None:
+    async def lock(self, keys: Collection[tuple[str, ...]], *, shared: tuple[str, ...] | None = None) -> None:
         # In one order everywhere, or two transactions could wait for each other.
         await self._connection.execute(
-            "SELECT pg_advisory_xact_lock(number) FROM unnest($1::bigint[]) AS number",
+            "SELECT pg_advisory_xact_lock_shared(number) FROM unnest($2::bigint[]) AS number"
+            " UNION ALL SELECT pg_advisory_xact_lock(number) FROM unnest($1::bigint[]) AS number",
             sorted({lock_number(key) for key in keys}),
+            [lock_number(shared)] if shared else [],
         )
 
     @override

@@ -24,7 +24,7 @@ from app.store.kin import causes, groups, relatives
 from app.store.queries import deliveries, reports
 from app.store.queries.last_known import find_last_known, put_last_known
 from app.store.rows import Accepted, Incoming
-from app.store.transaction import Columns, EntityKey, Row, Transaction
+from app.store.transaction import CLOCK, Columns, EntityKey, Row, Transaction
 
 CHANGE_COLUMNS: Columns = {
     "key": "text",
@@ -83,7 +83,8 @@ async def accept(tx: Transaction, batch: Sequence[Incoming]) -> list[Accepted]:
     keyed = [(entity_of(incoming.change), incoming) for incoming in batch]
     tied = [(entity, incoming) for entity, incoming in keyed if incoming.kins]
     above = await relatives.entities_above(tx, tied)
-    await tx.lock(above.union(each for entity, incoming in keyed for each in _entities(entity, incoming)))
+    keys = above.union(each for entity, incoming in keyed for each in _entities(entity, incoming))
+    await tx.lock(keys, shared=CLOCK)
     # Only now: what was committed while we waited for the locks must be seen.
     found = await tx.fetch(SEEN, [incoming.change.key for incoming in batch])
     rows = [row for row in found if row[0] is not None]

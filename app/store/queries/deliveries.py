@@ -1,40 +1,21 @@
 """Deliveries: written, tried, cancelled, retried, reminded of."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
-
-from pydantic import ValidationError
+from typing import Any, get_args
 
 from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.times import MICRO, Micros, micros_or_none, to_micros
-from app.rules.kin.quiet import UNTIL_TOLD
-from app.store.rows import NewDelivery, notification_json
-from app.store.transaction import Columns, Transaction
+from app.store.columns import UNTIL_RELEASED
+from app.store.rows import NewDelivery, notification_json, notification_of
+from app.store.transaction import Columns, Row, Transaction
 
 DELIVERY_COLUMNS: Columns = {
-    "change_id": "bigint",
-    "queue": "text",
-    "destination": "text",
-    "notification": "text",
-    "rule": "text",
-    "step": "text",
-    "severity": "text",
-    "created_at": "bigint",
-    "waiting_since": "bigint",
-    "kind": "text",
-    "due_at": "bigint",
-    "incident_id": "text",
-    "repeat_after": "bigint",
-    "state": "text",
-    "ended_at": "bigint",
-    "message_id": "bigint",
-    "report_id": "bigint",
+    name: "text" if str in (kind, *get_args(kind)) else "bigint"
+    for name, kind in NewDelivery.__annotations__.items()
 }
-UNTIL_RELEASED = to_micros(UNTIL_TOLD)
 PENDING, CANCELLED = State.PENDING.value, State.CANCELLED.value
 COPIED = "change_id, queue, destination, notification, rule, step, severity"
 """What a delivery that follows another has from it: the first columns of `NewDelivery`."""
@@ -124,11 +105,8 @@ async def tell_once(
         to_micros(since),
     )
     change_id = await tx.fetch_value("SELECT id FROM changes WHERE key = $1", change_key)
-    earlier = []
-    for (text,) in rows:
-        with suppress(ValidationError):  # written by another release
-            earlier.append(Notification.read(text).title)
-    if change_id is None or any(title.startswith(begins) for title in earlier):
+    earlier = filter(None, (notification_of(text) for (text,) in rows))
+    if change_id is None or any(notice.title.startswith(begins) for notice in earlier):
         return False
     await insert(tx, [of_alert(alert, change_id, to_micros(now)) for alert in alerts])
     return True
@@ -164,11 +142,17 @@ async def rewrite(
         " AND state || '' = 'pending' AND kind = 'alert' ORDER BY id",
         sorted(incidents),
     )
-    rewritten = []
-    for number, incident_id, text in rows:
-        with suppress(ValidationError):  # written by another release: it is given up when its turn comes
-            notification = new(incident_id, Notification.read(text))
-            rewritten.append((number, notification_json(notification)))
+    await _rewrite(tx, rows, new)
+
+
+async def _rewrite(
+    tx: Transaction, rows: Sequence[Row], new: Callable[[str, Notification], Notification]
+) -> None:
+    rewritten = [
+        (number, notification_json(new(incident_id, said)))
+        for number, incident_id, text in rows
+        if (said := notification_of(text))  # else it is given up when its turn comes
+    ]
     await tx.execute_many(
         "UPDATE deliveries SET notification = $2 WHERE id = $1 AND state = 'pending'", rewritten
     )
@@ -229,9 +213,9 @@ async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> N
         times = {"waiting_since": to_micros(due_at), "due_at": to_micros(due_at), "repeat_after": after}
         # What was held may have gone out as a beginning; to be repeated, it is none.
         reminder = following(copied, to_micros(now), incident_id=incident_id, step=Step.REMINDED, **times)
-        notification = Notification.read(reminder.notification)
-        text = notification_json(notification.but(at=due_at, step=Step.REMINDED))
-        again.append(reminder._replace(notification=text))
+        if said := notification_of(reminder.notification):
+            text = notification_json(said.but(at=due_at, step=Step.REMINDED))
+            again.append(reminder._replace(notification=text))
     await insert(tx, again)
 
 
@@ -269,6 +253,8 @@ async def retry(
 ) -> int:
     """Make dead deliveries pending again, let their queues try at once, and give how many there are.
 
+    One of an incident of which its queue was told something newer says that it is late.
+
     Args:
         tx: The transaction.
         now: The time, UTC; patience counts from here again.
@@ -291,10 +277,18 @@ async def retry(
     rows = await tx.fetch(
         "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1,"
         "  due_at = CASE WHEN due_at < $1 THEN due_at ELSE $1 END"
-        f" WHERE {' AND '.join(conditions)} RETURNING queue",
+        f" WHERE {' AND '.join(conditions)} RETURNING queue, id",
         *values,
     )
     await tx.execute(
-        "UPDATE queues SET next_at = $1 WHERE name = ANY($2)", values[0], sorted({name for (name,) in rows})
+        "UPDATE queues SET next_at = $1 WHERE name = ANY($2)", values[0], sorted({row[0] for row in rows})
     )
+    overtaken = await tx.fetch(
+        "SELECT id, incident_id, notification FROM deliveries WHERE id = ANY($1) AND EXISTS ("
+        " SELECT 1 FROM deliveries AS newer WHERE newer.incident_id = deliveries.incident_id"
+        "  AND newer.queue = deliveries.queue AND newer.change_id > deliveries.change_id"
+        "  AND newer.state = 'delivered' AND newer.kind = 'alert')",
+        [row[1] for row in rows],
+    )
+    await _rewrite(tx, overtaken, lambda _, said: said.but(late=True))
     return len(rows)

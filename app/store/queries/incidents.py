@@ -9,13 +9,12 @@ from app.model.incident import Incident, Route, Step
 from app.model.notification import UNMOVED, Notification
 from app.model.times import MICRO, from_micros, micros_or_none, to_micros
 from app.rules.kin.quiet import waits
-from app.store.columns import told_json
+from app.store.columns import UNTIL_RELEASED, told_json
 from app.store.cursor import LAST, number_of, page_of
 from app.store.kin import causes, shown
 from app.store.queries import deliveries, reports
 from app.store.queries.accept import INCIDENT, incident_of
-from app.store.queries.page import readable
-from app.store.rows import NewDelivery, notification_json
+from app.store.rows import NewDelivery, notification_json, notification_of
 from app.store.transaction import Row, Transaction
 from app.store.views import IncidentFilter, IncidentRow, Page
 
@@ -46,6 +45,7 @@ def _fits(which: IncidentFilter, values: list[object]) -> str:
     for column, value in (
         ("severity", which.severity),
         ("blueprint", which.blueprint),
+        ("entity", which.entity),
         ("rule", which.rule),
     ):
         if value is not None:
@@ -79,8 +79,6 @@ async def page(
     tx: Transaction,
     *,
     is_open: bool | None = None,
-    blueprint: str | None = None,
-    entity: str | None = None,
     since: datetime | None = None,
     which: IncidentFilter = ALL_OF_THEM,
     before: str | None = None,
@@ -91,8 +89,6 @@ async def page(
     Args:
         tx: The transaction.
         is_open: Only those that are open, or only those that have ended.
-        blueprint: With `entity`: only this entity's.
-        entity: The entity's identifier.
         since: Only those that were open at or after this time, UTC.
         which: Only those that it fits.
         before: A page's `next`.
@@ -109,9 +105,6 @@ async def page(
     if since is not None:
         values.append(micros_or_none(since))
         where += f" AND (resolved_at IS NULL OR resolved_at >= ${len(values)})"
-    if blueprint is not None and entity is not None:
-        values += (blueprint, entity)
-        where += f" AND blueprint = ${len(values) - 1} AND entity = ${len(values)}"
     where += _fits(which, values)
     rows = await tx.fetch(
         f"SELECT {INCIDENT_ROW} FROM incidents WHERE {where} ORDER BY opened_at DESC, id DESC LIMIT $3",
@@ -194,8 +187,24 @@ async def alerts_of(
         return []
     facts = {"incident_id": incident.id, "step": step, "severity": incident.severity}
     alert = deliveries.following(last, to_micros(now), **facts)
-    said = say(Notification.read(alert.notification).named(incident.entity))
+    said = say(_said(incident, alert.notification, now))
     return [_for_place(alert, said, place) for place in places]
+
+
+def _said(incident: Incident, text: str, now: datetime) -> Notification:
+    """Read what was said last of an incident; of what another release has written only what it is about."""
+    bare = Notification(
+        step=Step.CHANGED,
+        rule=incident.rule,
+        severity=incident.severity,
+        blueprint=incident.blueprint,
+        entity=incident.entity,
+        title=incident.entity,
+        change=None,
+        at=now,
+        opened_at=incident.opened_at,
+    )
+    return (notification_of(text) or bare).named(incident.entity)
 
 
 def _for_place(alert: NewDelivery, said: Notification, place: Route) -> NewDelivery:
@@ -211,12 +220,11 @@ async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later],
     last = await tx.fetch_row(LAST_ALERT, incident.id)
     if last is None:
         return
-    said_last = Notification.read(last[3]).named(incident.entity)
-    said_last = said_last.but(acknowledged=None, version=incident.version, **UNMOVED)
+    said_last = _said(incident, last[3], now).but(acknowledged=None, version=incident.version, **UNMOVED)
     alerts, told = [], {place.queue: place for place in incident.told_so_far}
     for step, route, after, due_at in later:
         said = said_last.but(step=step, at=due_at, window=after if step is Step.ESCALATED else None)
-        at = deliveries.UNTIL_RELEASED if incident.quiet else to_micros(due_at)
+        at = UNTIL_RELEASED if incident.quiet else to_micros(due_at)
         facts = {"incident_id": incident.id, "step": step, "severity": incident.severity, "due_at": at}
         facts |= {"waiting_since": at, "repeat_after": after // MICRO}
         alert = deliveries.following(last, to_micros(now), **facts)
@@ -243,4 +251,4 @@ async def locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
 
 def _incident_row_of(row: Row) -> IncidentRow:
     *columns, text, cause = row
-    return IncidentRow(incident_of(columns), None if text is None else readable(text), cause or "")
+    return IncidentRow(incident_of(columns), None if text is None else notification_of(text), cause or "")

@@ -13,6 +13,7 @@ from app.model.delivery import Outcome
 from app.model.notification import Message, Notification
 from app.model.times import MICRO, Micros, from_micros, time_or_none, to_micros
 from app.store import leases
+from app.store.clock import moved_since
 from app.store.kin import causes, shown
 from app.store.queries import deliveries, fallbacks, messages, reports, silences
 from app.store.rates import Slots
@@ -54,7 +55,7 @@ WAITING = (
     f" LEFT JOIN messages ON messages.id = ({messages.NEWEST})"
     f" WHERE {TOGETHER} AND deliveries.id > $6 ORDER BY deliveries.id LIMIT $7"
 )
-ABOUT = "SELECT incident_id, 0 FROM deliveries WHERE id = ANY($1) UNION SELECT NULL, stepped FROM clock"
+INCIDENTS = "SELECT DISTINCT incident_id FROM deliveries WHERE id = ANY($1) AND incident_id IS NOT NULL"
 
 
 async def claim(
@@ -227,13 +228,12 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
     """
     ids = attempt.delivery_ids
     sent = [delivery.id for delivery in claim.deliveries] if ids is None else list(ids)
+    # Another process may have seen just now that the clock was set, and moved all that waits but this.
+    step = await moved_since(tx, claim.stepped // MICRO)
+    attempt = attempt.moved(step)
     # A replica that resolves one of these incidents now must see what is written here, or we what it writes;
     # and before the queue, as everywhere: an action locks one, and then the queue of its updates.
-    rows = await tx.fetch(ABOUT, [*sent, *attempt.asides])
-    incidents = [name for name, _ in rows if name is not None]
-    # Another process may have seen just now that the clock was set, and moved all that waits but this.
-    step = max((number for name, number in rows if name is None), key=abs) * MICRO - claim.stepped
-    attempt = attempt.moved(step)
+    incidents = [name for (name,) in await tx.fetch(INCIDENTS, [*sent, *attempt.asides])]
     await tx.lock_rows("incidents", incidents, shared=attempt.elsewhere is None)
     silenced = attempt.outcome is Outcome.SILENCED
     given_back = leases.give_back(tx, claim) if silenced else leases.rest(tx, claim, attempt)

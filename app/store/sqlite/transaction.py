@@ -84,7 +84,7 @@ class SQLiteTransaction(Transaction):
         return range(last + 1 - len(rows), last + 1)
 
     @override
-    async def lock(self, keys: Collection[tuple[str, ...]]) -> None:
+    async def lock(self, keys: Collection[tuple[str, ...]], *, shared: tuple[str, ...] | None = None) -> None:
         """Do nothing: there is one writer at a time."""
 
     @override

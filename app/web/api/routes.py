@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Header, HTTPException, Query
 
 from app.model.delivery import State
-from app.model.incident import Person
+from app.model.incident import Person, Severity
 from app.model.notification import one_line
 from app.store import queries
 from app.store.actions import Verb
@@ -135,22 +135,31 @@ async def retry(context: Context, who: Program, number: Number) -> ActionOut:
 async def incidents(
     context: Context,
     state: IncidentState | None = None,
+    severity: Severity | None = None,
     blueprint: str | None = None,
     entity: str | None = None,
+    q: str | None = None,
+    rule: str | None = None,
+    team: str | None = None,
     acknowledged: bool | None = None,
     before: Before = None,
     limit: Limit = 50,
 ) -> PageOut[IncidentOut]:
-    """List incidents: in one state, acknowledged or not, of one entity (give `blueprint` and `entity`)."""
-    if (blueprint is None) != (entity is None):
-        raise HTTPException(422, "Give `blueprint` and `entity` together.")
+    """List incidents: in one state, acknowledged or not; `q` is a part of the entity's identifier."""
+    which = IncidentFilter(
+        severity=severity,
+        blueprint=blueprint,
+        entity=entity,
+        text=q,
+        rule=rule,
+        team=team,
+        acknowledged=acknowledged,
+    )
     page = await read_page(
         context.store.read(
             queries.incidents.page,
             is_open=None if state is None else state == "open",
-            blueprint=blueprint,
-            entity=entity,
-            which=IncidentFilter(acknowledged=acknowledged),
+            which=which,
             before=before,
             limit=limit,
         )

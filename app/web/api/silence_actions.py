@@ -127,3 +127,10 @@ def patterns_text(silence: Silence) -> str:
     patterns = ((name, getattr(silence, name)) for name in ("rule", "blueprint", "entity", "team"))
     text = ", ".join(f"{name} {one_line(pattern)}" for name, pattern in patterns if pattern != ANY)
     return text or "everything"
+
+
+def covered_text(incidents: int, alerts: int) -> str:
+    """Say how many open incidents a silence covers, and how many alerts of the last day it would have."""
+    are_open = "1 open incident" if incidents == 1 else f"{incidents:,} open incidents"
+    came = "1 alert" if alerts == 1 else f"{alerts:,} alerts"
+    return f"{are_open} now, {came} in the last 24 hours"

@@ -1,6 +1,7 @@
 """What of the catalog is a channel or a person, and how Slack is asked who somebody is."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ from app.errors import DeliveryFailed, Scope
 from app.model.notification import Message
 from app.notifier.base import Parcel
 from app.notifier.slack.catalog import CatalogBot, channel_queue, person_queue
+from app.notifier.slack.people import KEPT, People
+from app.notifier.slack.session import SlackSession
+from app.notifier.slack.web_api import ApiAnswer, SlackApi
+from tests.conftest import NOW
 from tests.notifier.helpers import APP
 from tests.notifier.slack.bots import LONG_AGO, failure, opened, reply, told
 from tests.notifier.slack.helpers import item, parcel
@@ -130,6 +135,20 @@ async def test_only_slacks_word_on_a_person_is_kept(
     else:
         await failure(ada)
     assert [method for method, _ in api.calls].count("users.lookupByEmail") == asked
+
+
+@pytest.mark.parametrize("step", [timedelta(days=-1), timedelta(minutes=11), timedelta(minutes=9)])
+async def test_what_is_known_of_people_ages(api: StandInSlackApi, step: timedelta) -> None:
+    """After 10 minutes it is asked anew, and at once where the clock was set back by more."""
+    times = [NOW]
+    session = SlackSession("test", api.url, lambda: times[-1], answer=ApiAnswer)
+    people = People(SlackApi(api.token, api.url, session), lambda: times[-1])
+    api.people.groups["sre"] = "S0SRE00001"
+    assert await people.group("SRE") == "S0SRE00001"
+    api.people.groups["sre"] = "S0SRE00002"
+    times.append(NOW + step)
+    assert (await people.group("sre") == "S0SRE00002") is (abs(step) > KEPT)
+    await session.close()
 
 
 async def test_scopes_that_are_missing(api: StandInSlackApi, bot: CatalogBot) -> None:

@@ -11,10 +11,19 @@ from structlog.testing import capture_logs
 
 from app.errors import DeliveryFailed, Scope
 from app.notifier.base import Sent
+from app.notifier.slack.bot import SlackBot
 from app.notifier.slack.web_api import CHANNEL_HISTORY, LIST_CHANNELS, THREAD_REPLIES
 from tests.notifier.slack.bots import LONG_AGO, opened, posting, reply, told
 from tests.notifier.slack.helpers import item, parcel
 from tests.notifier.slack.stand_in_api import SCOPES, StandInSlackApi
+
+
+async def posted_earlier(api: StandInSlackApi, bot: SlackBot) -> datetime:
+    """Post an alert, ten minutes ago; give when it was."""
+    message = await opened(bot, "1")
+    at = float(message.ts) - 600
+    api.channel("oncall").posted[-1]["ts"] = f"{at:.6f}"
+    return datetime.fromtimestamp(at, UTC)
 
 
 class TestFind:
@@ -90,8 +99,7 @@ class TestFind:
     async def test_only_what_is_recent(self, api: StandInSlackApi) -> None:
         """Messages from before the attempt are not looked at, but clocks may differ by a minute."""
         async with posting(api) as bot:
-            message = await opened(bot, "1")
-            at = datetime.fromtimestamp(float(message.ts), UTC)
+            at = await posted_earlier(api, bot)
             assert await bot.find(parcel(item("1")), at + timedelta(seconds=55)) is not None
             assert await bot.find(parcel(item("1")), at + timedelta(seconds=65)) is None
 
@@ -100,12 +108,17 @@ class TestFind:
         ahead = timedelta(days=40)
         wrong: dict[str, Any] = {"clock": lambda: datetime.now(UTC) + ahead}
         async with posting(api) as right:
-            message = await opened(right, "1")
-        at = datetime.fromtimestamp(float(message.ts), UTC) + ahead
+            at = await posted_earlier(api, right) + ahead
         for seconds, stands in ((50, True), (70, False)):
             async with posting(api, **wrong) as bot:
                 found = await bot.find(parcel(item("1")), at + timedelta(seconds=seconds))
             assert (found is not None) == stands
+
+    async def test_a_clock_that_is_set_back_meanwhile(self, api: StandInSlackApi) -> None:
+        """The time of the attempt is in the future then, and bounds nothing: seed 10194."""
+        async with posting(api) as bot:
+            at = await posted_earlier(api, bot)
+            assert await bot.find(parcel(item("1")), at + timedelta(hours=1)) is not None
 
     async def test_page_by_page(self, api: StandInSlackApi) -> None:
         """A thousand messages are looked through in five pages, and no more."""

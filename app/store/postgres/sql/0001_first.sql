@@ -94,7 +94,7 @@ CREATE TABLE queues (
     lease_until  BIGINT  NOT NULL DEFAULT 0,
     unsure_since BIGINT,                     -- what was sent since may have arrived
     unsure_sends BIGINT NOT NULL DEFAULT 0,  -- how many such sends would have been repeats
-    sent_together TEXT,                       -- JSON: the deliveries of such a send, where a repeat has the same
+    sent_together TEXT,                       -- JSON: the keys of what was sent so, where a repeat has the same
     delivered_at BIGINT
 ) WITH (fillfactor = 50);                      -- few rows, written all the time: in place
 

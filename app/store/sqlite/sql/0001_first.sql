@@ -92,7 +92,7 @@ CREATE TABLE queues (
     lease_until  INTEGER NOT NULL DEFAULT 0,
     unsure_since INTEGER,                     -- what was sent since may have arrived
     unsure_sends INTEGER NOT NULL DEFAULT 0,  -- how many such sends would have been repeats
-    sent_together TEXT,                       -- JSON: the deliveries of such a send, where a repeat has the same
+    sent_together TEXT,                       -- JSON: the keys of what was sent so, where a repeat has the same
     delivered_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
