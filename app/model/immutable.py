@@ -26,5 +26,5 @@ class Immutable:
     def but(self, **values: Any) -> Self:
         """Copy it with other values, by the names of its attributes; they are not checked."""
         copy = object.__new__(type(self))
-        vars(copy).update(vars(self), **values)
+        copy.__dict__ = vars(self) | values
         return copy

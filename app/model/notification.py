@@ -56,7 +56,7 @@ class Part:
     literal: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@immutable(frozen=True, kw_only=True)
 class Notification(Immutable):
     """The facts about one change that matters.
 

@@ -19,7 +19,7 @@ from app.observe.events import EVENTS
 LEAST_SECRET_CHARS = 8
 """A shorter text may be any word: to hide it would hide what the log says."""
 PLAIN = frozenset((str, int, bool, type(None)))
-"""Types of fields that JSON has."""
+"""Types of values that JSON has."""
 OURS = frozenset({"time", "level", "logger"})
 """Fields that hold nothing from elsewhere."""
 
@@ -93,7 +93,8 @@ class _Line:
             "event": name if name in EVENTS else hide(name),
         }
         for key, value in event.items():
-            line[key] = value if type(value) in PLAIN else hide(value)
+            items = value if type(value) is list else (value,)
+            line[key] = value if PLAIN.issuperset(map(type, items)) else hide(value)
         line["logger"] = logger.name
         written = self._encode(line)
         if hide.finds(written):  # hardly ever; to look into each field takes three times as long

@@ -234,11 +234,14 @@ def _run_id(event: Event, envelope: Mapping[str, Any]) -> str | None:
 
 def _actor(by: Any) -> str:
     """Choose the most readable name that the body has for the author of the change; empty if none."""
-    user = get_in(by, "user")
-    names = (non_empty_text(get_in(user, "firstName")), non_empty_text(get_in(user, "lastName")))
-    full_name = " ".join(name for name in names if name)
-    if name := full_name or non_empty_text(get_in(user, "email")) or non_empty_text(get_in(by, "userId")):
+    if not isinstance(by, dict):
+        return ""
+    if isinstance(user := by.get("user"), dict):
+        names = (non_empty_text(user.get("firstName")), non_empty_text(user.get("lastName")))
+        if name := " ".join(filter(None, names)) or non_empty_text(user.get("email")):
+            return name
+    if name := non_empty_text(by.get("userId")):
         return name
-    if app := non_empty_text(get_in(by, "appId")):
+    if app := non_empty_text(by.get("appId")):
         return f"app {app}"
-    return "Port" if True in (get_in(by, "byPort"), get_in(by, "port")) else ""
+    return "Port" if True in (by.get("byPort"), by.get("port")) else ""

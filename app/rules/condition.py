@@ -229,7 +229,7 @@ class Condition(Strict):
             return ""
         return f"{self.pair(change).name} {state}" if named else state
 
-    @property
+    @cached_property
     def threshold(self) -> str:
         """The number that the value crosses, in words: ``above 80``; empty: it crosses none."""
         if self.above is not None:

@@ -48,6 +48,10 @@ class Hit(Immutable):
     escalations: tuple[tuple[timedelta, tuple[Route, ...]], ...] = ()
     kin: Kin | None = None
 
+    def to(self, routes: tuple[Route, ...]) -> "Hit":
+        """Give the same for these routes."""
+        return self if routes is self.routes else self.but(routes=routes)
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

@@ -138,10 +138,6 @@ class Rule(Strict):
         return [leaf for condition in conditions for leaf in condition.leaves]
 
     @cached_property
-    def _thresholds(self) -> list[Condition]:
-        return [leaf for leaf in self.leaves if leaf.threshold]
-
-    @cached_property
     def fields(self) -> frozenset[str] | None:
         """The fields that `when` and `resolve` read: an UPDATE of no other concerns it; None: any may."""
         # Without `when` any change matters, and a jq program may read anything.
@@ -203,11 +199,11 @@ class Rule(Strict):
 
     def limit(self, change: CatalogChange, main: PropertyChange | None) -> str:
         """Say which threshold its `main` value is beyond: ``above 80``; of several the one crossed now."""
-        if main is None or not self._thresholds:
+        if main is None:
             return ""
-        leaves = [leaf for leaf in self._thresholds if leaf.path == main.path and leaf.beyond(main.after)]
-        crossed = (leaf for leaf in leaves if leaf.matches(change, {}))
-        leaf = next(crossed, leaves[0] if leaves else None)
+        beyond = [leaf for leaf in self.leaves if leaf.threshold and leaf.beyond(main.after)]
+        leaves = [leaf for leaf in beyond if leaf.path == main.path]
+        leaf = next((leaf for leaf in leaves if leaf.matches(change, {})), leaves[0] if leaves else None)
         return leaf.threshold if leaf else ""
 
     def severity_of(self, change: CatalogChange, state: str) -> Severity:

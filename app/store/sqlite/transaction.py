@@ -74,7 +74,8 @@ class SQLiteTransaction(Transaction):
     async def insert_many(
         self, table: str, columns: Columns, rows: Sequence[Row], *, conflict: str = ""
     ) -> None:
-        self._connection.executemany(_insert(table, columns, conflict), rows)
+        # Values are taken out of a plain tuple much faster than out of a named one.
+        self._connection.executemany(_insert(table, columns, conflict), map(tuple, rows))
 
     @override
     async def insert_numbered(self, table: str, columns: Columns, rows: Sequence[Row]) -> Sequence[int]:
