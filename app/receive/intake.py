@@ -194,7 +194,7 @@ class Intake:
             signed.body,
             now,
             decided,
-            traceparent(),
+            None if self.tracer is OFF else traceparent(),
             watched=watched,
             report=report,
             kins=tuple(matched.kins.values()),

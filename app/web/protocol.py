@@ -137,7 +137,10 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         if len(self.headers) + self._trailers >= MAX_HEADERS:
             self._break(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if self._in_head:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     @override
     def on_headers_complete(self) -> None:
