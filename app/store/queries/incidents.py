@@ -157,8 +157,8 @@ async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) 
         alerts += await alerts_of(tx, incident, Step.RESOLVED, lambda last: last.closing(why, now), now)
     await deliveries.insert(tx, alerts)
     await reports.announce(tx, cancelled, at)
-    if groups := await causes.emptied(tx, [*ids], at):
-        closed += await close(tx, groups, "all that it counted was closed", now)
+    for group, reason in (await causes.untie(tx, [*ids], at)).items():
+        closed += await close(tx, [group], reason, now)
     return closed
 
 
@@ -240,10 +240,15 @@ async def put_told(tx: Transaction, incident: Incident) -> None:
 async def locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
     """Read those of some incidents, by id, that are open; until the end they stay as they are."""
     where = "FROM incidents WHERE id = ANY($1) AND resolved_at IS NULL ORDER BY id"
-    entities = await tx.fetch(f"SELECT blueprint, entity {where}", list(names))
+    entities = await tx.fetch(  # and of what they are tied to: it may end with them
+        "SELECT incidents.blueprint, incidents.entity, ties.blueprint, ties.entity FROM incidents"
+        " LEFT JOIN incident_ties AS ties ON ties.incident_id = incidents.id"
+        " WHERE incidents.id = ANY($1) AND resolved_at IS NULL",
+        list(names),
+    )
     if not entities:
         return []
-    await tx.lock({(blueprint, entity) for blueprint, entity in entities})
+    await tx.lock({key for row in entities for key in ((row[0], row[1]), (row[2], row[3])) if key[0]})
     below = await causes.below(tx, names)
     await tx.lock_rows("incidents", sorted({*names, *below}))
     return [incident_of(row) for row in await tx.fetch(f"SELECT {INCIDENT} {where}", list(names))]
