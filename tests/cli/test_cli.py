@@ -93,7 +93,7 @@ async def test_send(service: Service, slack: StandInSlack, run: Run) -> None:
             "send", "--url", to, "--entity", shape, "--from", "Degraded", "--to", "Odd", "--shape", shape
         )
         assert result.status == 0, result.err
-        assert "accepted: 1 alerts" in result.out
+        assert "accepted: 1 alert," in result.out
     await until(lambda: set(entities(slack.messages)) == {"automation", "workflow", "changelog"})
     assert "Degraded → Odd" in slack.messages[0]["text"]
 
