@@ -128,8 +128,8 @@ class Remote:
         if isinstance(content, dict) and isinstance(content.get("detail"), str):
             raise ListenerError(one_line(content["detail"], 1_000))
         raise ListenerError(
-            f"{self.url} answers {answer.status_code}, but not as this listener does: give its page's address,"
-            " with the path"
+            f"{self.url} answers {answer.status_code}, but not as this listener does: give the address of its"
+            " page, with the path"
         )
 
 
