@@ -224,9 +224,9 @@ async def test_only_the_settings_that_it_uses(
 
 async def test_config(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each value with where it is from, no secret, and what in .env nothing reads."""
-    (tmp_path / ".env").write_text("RETENTION_DAYS=7\nRETENTION_DAY=8\nROCKET_URL=x\n")
+    (tmp_path / ".env").write_text("RETENTION_DAYS=7\nRETENTION_DAY=8\nROCKET_URL=x\nRULES_FILE=rules.yaml\n")
     (tmp_path / "rules.yaml").write_text("# ${ROCKET_URL}")
-    monkeypatch.setenv("RULES_FILE", "rules.yaml")
+    monkeypatch.delenv("RULES_FILE", raising=False)
     result = await run("config", "show")
     assert result.status == 0
     lines = [line.split() for line in result.out.splitlines()]
