@@ -63,6 +63,10 @@ class Connection:
             self._die()
         return cursor
 
+    def cursor(self) -> "Connection":
+        """Give what runs a statement for many rows, one after another: the same faults strike it."""
+        return self
+
     def executemany(self, statement: str, rows: Any) -> sqlite3.Cursor:
         """Run a statement once for each row of values."""
         return self._real.executemany(self._rewrite(statement), rows)
