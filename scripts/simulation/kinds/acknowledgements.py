@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.listener import Listener
 from scripts.simulation.network import Serve
 from scripts.simulation.slack import WORKSPACE
-from scripts.simulation.world import World
+from scripts.simulation.world import DATABASE, World
 
 AFTER_SECONDS = {"oncall": 20, "boss": 45}
 """When an incident that nobody has acknowledged goes where."""
@@ -72,6 +73,7 @@ class Acknowledgements(Kind):
         "acknowledged_by_click": 0.6,  # in Slack, if there is a button; else on the page
         "clicked_twice": 0.3,  # the same click comes again, to any process
         "taken_back": 0.3,
+        "taken_back_in_the_end": 0.5,  # of all that is acknowledged then
     }
     channels: ClassVar = {"watch": "C0000000W"}
     by_token = frozenset({"watch"})
@@ -114,9 +116,16 @@ class Acknowledgements(Kind):
             self._people.append(asyncio.ensure_future(self._watch()))
 
     def mend(self) -> None:
-        """Let people sleep."""
+        """Let people sleep, and before that let some take back what is acknowledged: it escalates in the quiet."""
         for task in self._people:
             task.cancel()
+        random, last = self._world.chance.stream("taken back in the end"), dict[str, str]()
+        for wish in self.wishes.values():
+            last[wish.incident] = wish.verb
+        for incident, verb in last.items():
+            taken_back = random.random() < self.faults["taken_back_in_the_end"]
+            if taken_back and verb == "acknowledge":
+                self._people.append(asyncio.ensure_future(self._act("unacknowledge", incident, 0.1)))
 
     async def _watch(self) -> None:
         """Look at what the desk hears, and act some time later."""
@@ -170,7 +179,10 @@ class Acknowledgements(Kind):
         except Exception as error:  # noqa: BLE001 - whoever has asked sees that it failed
             self._world.say(f"{process.name} cannot do {wish.id}: {error}")
             return
-        if wish.answered_at is None:
+        with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as store:
+            # A click is answered also where Slack does not say who may act: nothing is done then.
+            done = store.execute("SELECT 1 FROM actions WHERE id = ?", [wish.id]).fetchone()
+        if done and wish.answered_at is None:
             wish.answered_at = self._world.loop.time()
 
     def look(self, store: sqlite3.Connection) -> None:
