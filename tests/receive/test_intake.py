@@ -1,6 +1,7 @@
 """Taking a change in."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -69,6 +70,32 @@ async def test_each_of_a_look_up(values: list[object], expected: list[str]) -> N
     book = Rulebook(RuleSet([Rule.model_validate(facts)]), queues)
     matched = await match_and_route(cpu(1, 2), b"{}", book, evaluate, look_up)
     assert [route.destination for hit in matched.hits for route in hit.routes] == expected
+
+
+async def test_a_groups_alerts_have_one_queue() -> None:
+    """Whichever member brings them, or its end would overtake its beginning; of members each has its own."""
+    rules = [
+        {"name": "cpu", "on": "UPDATE", "resolve": {"property": "cpu", "below": 5}, "send": "job"},
+        {"name": "many", "of": "cpu", "by": "team", "at_least": 2, "send": "job"},
+    ]
+    book = Rulebook(RuleSet([*map(Rule.model_validate, rules)]), {"job": Queues("job", 8)})
+    members, groups = set(), set()
+    for number in range(9):
+        change = replace(cpu(1, 2), entity=f"e{number}")
+        matched = await match_and_route(change, b"{}", book, _nothing, _nobody)
+        (hit,) = matched.hits
+        members |= {route.queue for route in hit.routes}
+        groups |= {route.queue for route in hit.kin.asked["many"].routes} if hit.kin else set()
+    assert len(members) > 1
+    assert len(groups) == 1
+
+
+async def _nothing(*_: object) -> dict[str, object]:
+    return {}
+
+
+async def _nobody(*_: object) -> tuple[str, ...]:
+    return ()
 
 
 OFFICE = Week(frozenset(range(5)), time(9), time(18), ZoneInfo("UTC"))
