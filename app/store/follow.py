@@ -54,8 +54,8 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
     for incident in await locked(tx, [*moved, *loose, *counting, *(incident.id for incident in over)]):
         if incident.id in moved and (due_at := _due_anew(incident, rules, now)):
             await _wait_until(tx, incident, due_at)
-    await causes.release(tx, loose, to_micros(now))
     reasons = await _follow_ties(tx, rules, now)
+    await causes.let_go(tx, loose, to_micros(now))
     reasons |= {incident.id: gone[incident.rule, incident.blueprint] for incident in over}
     closed: list[Incident] = []
     for reason in dict.fromkeys(reasons.values()):

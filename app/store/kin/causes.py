@@ -48,8 +48,8 @@ async def settle(tx: Transaction, state: FamilyState, ids: Sequence[int], now: M
     for incident_id, how in state.leads.items():
         if not how:
             await _hush_below(tx, state, incident_id, now, fresh)
-    ended = {incident_id: how for incident_id, how in state.leads.items() if how}
-    state.stirred |= await end(tx, ended, now) if ended else set()
+    if ended := {incident_id: how for incident_id, how in state.leads.items() if how}:
+        await end(tx, ended, now)
     if state.stirred:
         await refresh(tx, state.stirred, now)
 
@@ -107,16 +107,13 @@ async def hush(tx: Transaction, incidents: Mapping[str, str], now: Micros, fresh
     )
 
 
-async def end(tx: Transaction, incidents: Mapping[str, str], now: Micros) -> set[str]:
-    """Let go what is quiet under incidents that have ended: it alerts, unless another one explains it.
+async def end(tx: Transaction, incidents: Mapping[str, str], now: Micros) -> None:
+    """Let go what is quiet under incidents that have ended.
 
     Args:
         tx: The transaction.
         incidents: The ids of those that have ended, with how they did: ``is resolved``.
         now: The time.
-
-    Returns:
-        The incidents under which some of it is quiet from now on.
     """
     rows = await tx.fetch(
         "SELECT below.id, cause.id, cause.blueprint, cause.entity, cause.rule FROM incidents AS below"
@@ -124,24 +121,30 @@ async def end(tx: Transaction, incidents: Mapping[str, str], now: Micros) -> set
         " WHERE below.quiet = ANY($1) AND below.resolved_at IS NULL ORDER BY below.id",
         sorted(incidents),
     )
-    if not rows:
-        return set()
+    why = {
+        id_: f"{blueprint} {entity} (rule {rule}) {incidents[cause]}"
+        for id_, cause, blueprint, entity, rule in rows
+    }
+    await let_go(tx, why, now)
+
+
+async def let_go(tx: Transaction, why: Mapping[str, str], now: Micros) -> None:
+    """Let incidents alert that nothing explains any more, each with the reason, unless another one does."""
+    if not why:
+        return
     others = await tx.fetch(
         "SELECT incident_id, other.id FROM incident_ties AS ties JOIN incidents AS other"
         " ON other.blueprint = ties.blueprint AND other.entity = ties.entity AND other.rule = ties.rule"
-        " AND other.resolved_at IS NULL WHERE incident_id = ANY($1) AND quiets ORDER BY 1, 2",
-        [row[0] for row in rows],
+        " AND other.resolved_at IS NULL WHERE incident_id = ANY($1) AND quiets"
+        "  AND other.id <> (SELECT quiet FROM incidents WHERE id = incident_id) ORDER BY 1, 2",
+        sorted(why),
     )
     above = await chains(tx, {other for _, other in others}) if others else {}
     moved = {id_: other for id_, other in reversed(others) if not _leads_to(other, id_, above)}
     await tx.execute_many("UPDATE incidents SET quiet = $2 WHERE id = $1", sorted(moved.items()))
-    why = {
-        id_: f"{blueprint} {entity} (rule {rule}) {incidents[cause]}"
-        for id_, cause, blueprint, entity, rule in rows
-        if id_ not in moved
-    }
-    await release(tx, why, now)
-    return set(moved.values())
+    await release(tx, {id_: reason for id_, reason in why.items() if id_ not in moved}, now)
+    if moved:
+        await refresh(tx, set(moved.values()), now)
 
 
 def _leads_to(incident_id: str | None, other: str, above: Mapping[str, str | None]) -> bool:
