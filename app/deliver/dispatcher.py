@@ -89,7 +89,9 @@ class Dispatcher:
         return f"the dispatcher's last turn was {age.total_seconds():.0f} s ago" if late else None
 
     async def run(self) -> None:
-        """Deliver until `stop`."""
+        """Deliver until `stop`; it may be run again after that."""
+        self._stopping = False
+        self._ended.clear()
         while not self._stopping:
             self._something_new.clear()
             try:

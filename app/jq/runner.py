@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import DeliveryFailed, JqUnavailable, Scope
-from app.jq.path import NotPlain, follow, path, plain, scalar
+from app.jq.path import NotPlain, follow, path, plain, small
 from app.jq.worker import LIMIT_SECONDS, MEMORY_BYTES, READING_SECONDS_PER_BYTE, WALL_CLOCK_FACTOR
 from app.rules.condition import JqError
 from app.rules.template import expressions, fill
@@ -93,7 +93,7 @@ class Jq:
         for program in dict.fromkeys(programs):
             results[program] = None  # keeps its place
             try:
-                results[program] = scalar(follow(program, event))
+                results[program] = small(follow(program, event))
             except NotPlain:
                 asked.append(program)
         if asked:

@@ -1,6 +1,6 @@
 """A digest of what waits for one channel: a line for each entity under each rule, alike lines in groups."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -85,7 +85,7 @@ class Line:
                 values.append(after)
         return tuple(Chain(name, tuple(values)) for name, values in chains.items())
 
-    @property
+    @cached_property
     def last(self) -> Notification:
         """The newest alert: the state now."""
         return self.notifications[-1]
@@ -100,7 +100,7 @@ class Line:
         """Whether its incident is over."""
         return is_over(self.last)
 
-    @property
+    @cached_property
     def badness(self) -> int:
         """How bad it is now: the more, the worse; `ENDED` is the least."""
         return ENDED if self.ended else RANKS[self.last.severity]
@@ -124,6 +124,9 @@ class Line:
         # Two entities rarely share a number, so that a group for each would be as long as the list.
         if not (_is_state(change.before) and _is_state(change.after)):
             return None
+        if len(self.notifications) == 1 and self.last.step not in STILL:  # as nearly always: no chain for it
+            before, after = text_of(change.before), text_of(change.after)
+            return Transition(None if before == after else before, after)
         values = next(chain.values for chain in self.chains if chain.name == change.name)
         return Transition(values[0] if len(values) > 1 else None, values[-1])
 
@@ -161,6 +164,9 @@ def gather(notifications: Sequence[Notification]) -> list[Line]:
         together.setdefault((position,) if notification.step is Step.NOTICE else key, []).append(position)
     lines = []
     for positions in together.values():
+        if len(positions) == 1:  # as nearly always
+            lines.append(Line(tuple(positions), (notifications[positions[0]],)))
+            continue
         oldest_first: list[Notification] = []
         for notification in (notifications[position] for position in positions):
             # The others are in order: `at` may be when reconciling found one.
@@ -209,18 +215,19 @@ def shortened(values: tuple[str, ...]) -> tuple[str, ...]:
     return (*values[:kept], LEFT_OUT, *values[-kept:])
 
 
+FACTS: dict[GroupBy, Callable[[Line], object]] = {
+    "rule": lambda line: line.last.rule,
+    "transition": lambda line: line.transition,
+    "blueprint": lambda line: line.last.blueprint,
+    "team": lambda line: line.last.teams,
+    "severity": lambda line: line.last.severity,
+}
+
+
 def _key(line: Line, by: tuple[GroupBy, ...]) -> _Key:
     if line.is_notice:
         return (Step.NOTICE,)
-    last = line.last
-    facts: dict[GroupBy, object] = {
-        "rule": last.rule,
-        "transition": line.transition,
-        "blueprint": last.blueprint,
-        "team": last.teams,
-        "severity": last.severity,
-    }
-    return tuple(facts[name] for name in by)
+    return tuple([FACTS[name](line) for name in by])
 
 
 def _with_those_alone_together(groups: dict[_Key, list[Line]]) -> dict[_Key, list[Line]]:

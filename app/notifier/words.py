@@ -6,6 +6,7 @@ A kind gives the way in which text of the catalog is made fit for it, and adds n
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from app.model.change import ACTION_RUN, CREATE, DELETE, TIMER_EXPIRED
@@ -50,7 +51,7 @@ class Words:
     show: Show = one_line
     bold: Callable[[str], str] = str
 
-    @property
+    @cached_property
     def last(self) -> Notification:
         """The newest alert."""
         return self.line.last
@@ -92,8 +93,8 @@ class Words:
         change, step = self.last.change, self.last.step
         if change is None:
             return ""
-        *before, now = self._values()
-        now = self._shown(now, limit, marks=marks, bold=True)
+        *before, last = self._values()
+        now = self._shown(last, limit, marks=marks, bold=True)
         ways = [self._shown(text, limit, marks=marks) for text in before]
         if step in STILL:
             way = f"still {now}"
@@ -170,8 +171,7 @@ class Words:
 
     def acknowledged(self) -> str:
         """Say who looks after it, or that nobody does any more; empty: there is nothing to say of that."""
-        by = self.last.acknowledged
-        if by and not self.line.ended:
+        if (by := self.last.acknowledged) and not self.line.ended:
             return f"acknowledged by {self.show(by.by.name, MAX_SHOWN_NAME_CHARS)}"
         before = self.show(self.last.unacknowledged, MAX_SHOWN_NAME_CHARS)
         return f"no longer acknowledged, as it was by {before} before it got worse" if before else ""

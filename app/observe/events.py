@@ -81,6 +81,10 @@ EVENTS = {
     "database_upgraded": (
         "The database has a newer schema now. Older releases cannot be started on it any more."
     ),
+    "delivering_here": (
+        "The process that delivers cannot start, so `serve` delivers itself until it can. Nothing is lost; "
+        "`dispatcher_refused` says why it cannot."
+    ),
     "delivery_dead": (
         "A destination refused an alert for good, or took none for 24 h; `detail` has its answer. Fix the "
         "cause, then `python -m app deliveries retry`."

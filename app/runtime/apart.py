@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 import structlog
 
-from app.deliver.dispatcher import STALE_AFTER
+from app.deliver.dispatcher import STALE_AFTER, Dispatcher
 from app.observe.together import ADDED_GAUGES, Key, by_key
 from app.observe.watch import NOBODY, Watch
 from app.receive.rules_source import Reload
@@ -63,6 +63,8 @@ class Apart:
         self._ending = asyncio.Event()
         self._trouble: str | None = STARTING
         self._well_at = time.monotonic()
+        self._well, self._cannot_begin = asyncio.Event(), asyncio.Event()
+        self._here: Dispatcher | None = None
         self._queues: set[str] = set()
         self._anywhere = self._told = False
         self._asked: dict[str, list[asyncio.Future[Any]]] = {}
@@ -90,6 +92,8 @@ class Apart:
 
     def wake(self, queues: Collection[str] = ()) -> None:
         """Let the dispatcher look for work, see `Dispatcher.wake`; what comes soon after goes together."""
+        if self._here is not None:
+            self._here.wake(queues)
         self._anywhere |= not queues
         self._queues.update(queues)
         if not self._told:
@@ -108,9 +112,31 @@ class Apart:
 
         return both
 
+    async def stand_in(
+        self, dispatcher: Dispatcher, delivering: Callable[[], AbstractAsyncContextManager[None]]
+    ) -> None:
+        """Deliver in this process while the other one cannot begin; until cancelled.
+
+        It reads the configuration anew, which may be wrong since this one has read it; or there may be no
+        memory. One that begins, and ends when it delivers, is not stood in for: this process would end, too.
+
+        Args:
+            dispatcher: Delivers here, by the rules in force.
+            delivering: Lets it run as long as the context lasts.
+        """
+        while True:
+            await self._cannot_begin.wait()
+            log.error("delivering_here")
+            async with delivering():
+                self._here = dispatcher
+                await self._well.wait()
+                self._here = None
+
     def stale(self) -> str | None:
         """Say why deliveries cannot be relied on; None: the process was well a moment ago."""
-        return self._how() if time.monotonic() - self._well_at > STALE_AFTER.total_seconds() else None
+        if time.monotonic() - self._well_at <= STALE_AFTER.total_seconds():
+            return None
+        return self._here.stale() if self._here else self._how()
 
     def warnings(self) -> list[str]:
         """Say what is wrong with the process, where that may pass."""
@@ -140,6 +166,9 @@ class Apart:
                 return
             pause = self._pause_seconds if time.monotonic() - began > STEADY_SECONDS else pause
             self._trouble = f"the dispatcher's process has ended ({how}), and is started again"
+            if not self._well.is_set():
+                self._trouble += "; meanwhile this one delivers"
+                self._cannot_begin.set()
             self._watch.dispatcher_ended()
             log.error("dispatcher_ended", how=how, again_in_seconds=pause)
             with suppress(TimeoutError):
@@ -153,6 +182,7 @@ class Apart:
             OSError: It cannot be started.
         """
         hung = ""
+        self._well.clear()
         ours, theirs = socket.socketpair()
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
         try:
@@ -197,6 +227,8 @@ class Apart:
         self._trouble = about  # why its loop is stale
         if about is None:
             self._well_at = time.monotonic()
+            self._well.set()
+            self._cannot_begin.clear()
 
     def _tell(self) -> None:
         self._told = False

@@ -150,25 +150,34 @@ async def open_runtime(
         if runtime.clicks is not None:
             stack.push_async_callback(runtime.clicks.close)
         loops: list[Loop] = []
+        delivering = partial(_delivering, settings, runtime, machine)
         if dispatch:
             store.on_new(runtime.dispatcher.wake)
             # The restart may be because somebody has fixed the destination.
             await store.write(queries.deliveries.probe_on_hold, store.clock())
             await store.write(queries.silences.end_hours, store.clock())  # and other hours may be in force
             await runtime.rules.follow()
-            kept_for = timedelta(days=settings.retention_days)
-            loops += (runtime.dispatcher.run(), keep_pruned(store, kept_for))
-            if runtime.socket is not None:
-                note = note_socket(runtime.socket, store, machine.new_token())
-                loops += (runtime.socket.run(), note)
+            await stack.enter_async_context(delivering())
         else:
             loops.append(_follow_clock(store))
+        if apart:
+            loops.append(apart.stand_in(runtime.dispatcher, delivering))
         if reconcile:
             loops += _reconcile_loop(settings, runtime, stack, machine)
         if follow_file and settings.rules_file is not None:
             loops.append(reload_on_change(settings.rules_file.absolute(), content, reload))
         await stack.enter_async_context(_running(loops, runtime.dispatcher))
         yield runtime
+
+
+def _delivering(settings: Settings, runtime: Runtime, machine: Machine) -> AbstractAsyncContextManager[None]:
+    """Deliver, and do what goes with it, as long as the context lasts."""
+    kept_for = timedelta(days=settings.retention_days)
+    loops: list[Loop] = [runtime.dispatcher.run(), keep_pruned(runtime.store, kept_for)]
+    if runtime.socket is not None:
+        note = note_socket(runtime.socket, runtime.store, machine.new_token())
+        loops += (runtime.socket.run(), note)
+    return _running(loops, runtime.dispatcher)
 
 
 @asynccontextmanager

@@ -102,7 +102,7 @@ class NewDelivery(NamedTuple):
         state: Where it stands.
         ended_at: Since when it waits no more.
         message_id: The message that an update changes.
-        report_id: The run that a report is for.
+        run: The run in Port that a report is for.
     """
 
     change_id: int
@@ -121,7 +121,7 @@ class NewDelivery(NamedTuple):
     state: str = State.PENDING.value
     ended_at: Micros | None = None
     message_id: int | None = None
-    report_id: int | None = None
+    run: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,41 @@ async def test_a_process_apart(tmp_path: Path, slack: StandInSlack) -> None:
         assert "Traceback" not in listener.log.read_text()
 
 
+@pytest.mark.acceptance
+async def test_one_that_cannot_begin(tmp_path: Path, slack: StandInSlack) -> None:
+    """The rules file is wrong by now: who receives delivers too, by the rules in force, until it is right."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("version: 1")
+    settings = {"RULES_FILE": str(rules), "METRICS_PUBLIC": "true"}
+    async with (
+        listening(tmp_path, slack.url, command=COMMAND, **settings) as listener,
+        httpx.AsyncClient(base_url=listener.url) as client,
+    ):
+        assert (await post_change(client, "one")).status_code == 202
+        await until(lambda: len(slack.messages) == 1)
+        rules.write_text("version: 1\nruels: []")
+        await until(lambda: lines(listener, "rules_refused") == 2)
+        dispatcher_of(listener).kill()
+        await until(lambda: lines(listener, "delivering_here") == 1)
+        assert (await post_change(client, "two")).status_code == 202
+        await until(lambda: len(slack.messages) == 2)
+        refused, ended = await warnings(client)
+        assert ":2: 'ruels'" in refused
+        assert ended.endswith("(exit status 1), and is started again; meanwhile this one delivers")
+        assert (await numbers(client))[DELIVERED] == 1
+
+        rules.write_text("version: 1")
+
+        async def mended() -> bool:
+            return not await warnings(client)
+
+        await until(mended)
+        assert (await post_change(client, "three")).status_code == 202
+        await until(lambda: len(slack.messages) == 3)
+        assert await listener.stop(signal.SIGINT) == 0
+        assert "Traceback" not in listener.log.read_text()
+
+
 def test_numbers_of_two_processes() -> None:
     """Counts are added, a series that only one has too; a gauge stays, but for what each takes itself."""
     registries = CollectorRegistry(), CollectorRegistry()

@@ -68,11 +68,13 @@ class JobUrl:
                 "url: a template gives the host, and the request may carry secrets: name in allow_hosts where"
                 " it may go"
             )
+        self._same: URL | None = None
         if self.fixed_host and (name or not self.programs):
             try:
-                self.fill(["x"] * len(self.programs))  # the host is this one, whatever the values are
+                url = self.fill(["x"] * len(self.programs))  # the host is this one, whatever the values are
             except DeliveryFailed as failed:
                 raise SettingsError(f"url: {failed.reason}") from None
+            self._same = None if self.programs else url
 
     def fill(self, results: Sequence[Any]) -> URL:
         """Make the URL of one message, given what each of `programs` came to.
@@ -80,6 +82,8 @@ class JobUrl:
         Raises:
             DeliveryFailed: Message: a value does not fit into its place, or the URL leads elsewhere.
         """
+        if self._same is not None:
+            return self._same
         values = iter(results)
         text, place = "", "host"
         for piece in self._pieces:

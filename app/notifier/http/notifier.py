@@ -49,11 +49,16 @@ class _Call:
     url: URL
     headers: dict[str, str]
     body: bytes | None
-    secrets: frozenset[str]  # pieces of the request that may be secrets
+    private: tuple[str, ...]  # beside the URL, what of the request may be a secret
 
     def hide(self, text: str) -> str:
         """Take possible secrets out of an answer's text: a server may repeat the request."""
-        for secret in sorted(self.secrets, key=len, reverse=True):
+        if len(text) < MIN_SECRET_CHARS:  # "ok"
+            return text
+        url = self.url
+        secrets = {str(url), url.raw_path_qs, url.path_qs, url.path, url.password or "", *url.query.values()}
+        secrets.update(piece for value in self.private for piece in (value, *value.split()))
+        for secret in sorted(secrets, key=len, reverse=True):
             text = text.replace(secret, "[hidden]") if len(secret) >= MIN_SECRET_CHARS else text
         return text
 
@@ -167,7 +172,8 @@ class HttpNotifier(Notifier):
     async def request(self, filled: Any, key: str, *, url: URL | None = None, hidden: str = "") -> str:
         """Send what is filled in for url, headers and body, as `send` does; `hidden` is a secret in it."""
         call = self._call(filled, key)
-        call = replace(call, url=url or call.url, secrets=call.secrets | {hidden})
+        if url is not None or hidden:
+            call = replace(call, url=url or call.url, private=(*call.private, hidden))
         try:
             return await self._send(call)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -202,8 +208,6 @@ class HttpNotifier(Notifier):
         job = filled.get("job", self._url)
         url = job.fill(filled["url"])
         headers = {name: header_value(name, value) for name, value in filled["headers"].items()}
-        secrets = {str(url), url.raw_path_qs, url.path_qs, url.path, url.password or "", *url.query.values()}
-        secrets.update(piece for value in headers.values() for piece in (value, *value.split()))
         body = None if self._template["body"] is None else json_body(filled["body"])
         ours = {"webhook-id": delivery_id, "Idempotency-Key": delivery_id}
         if self._signer is not None:
@@ -213,7 +217,7 @@ class HttpNotifier(Notifier):
         usual = {"Accept-Encoding": "identity"} | ({"Content-Type": "application/json"} if body else {})
         set_by_rule = {name.lower() for name in headers}
         usual = {name: value for name, value in usual.items() if name.lower() not in set_by_rule}
-        return _Call(job, url, usual | headers | ours, body, frozenset(secrets))
+        return _Call(job, url, usual | headers | ours, body, tuple(headers.values()))
 
     @contextlib.asynccontextmanager
     async def _request(self, method: str, url: URL, **more: Any) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -261,10 +265,6 @@ class HttpNotifier(Notifier):
                 auto_decompress=False,  # a small answer that unpacks to gigabytes stays small
             )
         return session
-
-
-def _let_pass(_: str) -> str:
-    return ""
 
 
 async def _dry_run(

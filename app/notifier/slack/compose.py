@@ -96,13 +96,15 @@ def compose(
         first = parcel.items[0]
         message = alert_message(first.notification, app_url, page_url=page_url)
         return Composed(message, (first,), buttons=_buttons_of([_story_of(first)], closable))
-    lines = gather([item.notification for item in parcel.items])
+    notifications = [item.notification for item in parcel.items]
+    about = {(alert.rule, alert.blueprint, alert.entity) for alert in notifications}
+    lines = gather(notifications) if len(about) == 1 else []
     # Of one entity under one rule it reads as one alert: what it went through, and how it is now.
     if len(lines) == 1 and not lines[0].is_notice and not parcel.more:
         message = line_message(lines[0], app_url, page_url)
         return Composed(message, parcel.items, buttons=_buttons_of([_story_of(parcel.items[-1])], closable))
     made = digest(
-        [item.notification for item in parcel.items],
+        notifications,
         app_url,
         group_by=group_by,
         more=parcel.more,

@@ -4,11 +4,13 @@ import json
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import orjson
 from typing_extensions import override
 
 from app.store.sqlite.mark import is_gone, owners_folder
@@ -106,9 +108,15 @@ class SQLiteTransaction(Transaction):
     def _run(self, statement: str, values: Sequence[Any]) -> sqlite3.Cursor:
         for value in values:
             if type(value) is list:
-                values = [json.dumps(value) if type(value) is list else value for value in values]
+                values = [_json(value) if type(value) is list else value for value in values]
                 break
         return self._connection.execute(in_sqlite(statement), values)
+
+
+def _json(values: list[Any]) -> str:
+    with suppress(TypeError):  # half a surrogate pair
+        return orjson.dumps(values).decode()
+    return json.dumps(values)
 
 
 def _insert(table: str, columns: Columns, conflict: str = "") -> str:

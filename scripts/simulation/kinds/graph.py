@@ -49,7 +49,7 @@ RULES = """\
     on: [CREATE, UPDATE]
     when: {property: health, to: {not: Healthy}}
     resolve: {property: health, to: Healthy}
-    quiet_while: {relation: needs, rule: peer-health}
+    quiet_while: {relation: needs, rule: peer-health%s}
     send: peers
 """
 QUIET = "    quiet_while: {relation: site, rule: site-health, wait: 30s}\n"
@@ -103,6 +103,7 @@ class Graph(Kind):
         "cause_acknowledged": 0.2,
         "member_closed": 0.1,  # by hand
         "sites_heal": 0.5,  # in the end, all of them
+        "peers_fail": 0.4,  # in the end, all that are well
     }
 
     def __init__(self, world: World) -> None:
@@ -118,6 +119,7 @@ class Graph(Kind):
         self.silenced: set[str] = set()
         self.all: dict[str, Entity] = {}
         self._has_rule, self._works = True, list[asyncio.Task[None]]()
+        self._peers_wait = ", wait: 20s" if world.chance.stream("circle waits").random() > 0.5 else ""
         at = world.loop.time()
         for number in range(sites):
             self._add(Entity(f"site-{number}", "site", "Up", {}, at))
@@ -143,7 +145,8 @@ class Graph(Kind):
         """Give the rules and their destinations."""
         steps, names = "[opened, changed, resolved]", self.jobs | self.racks.jobs
         jobs = [f'  {name}: {{type: http, url: "http://{name}.sim/", steps: {steps}}}\n' for name in names]
-        rules = RULES % ", ".join(f"T{number}: team-{number}" for number in range(self.teams))
+        teams = ", ".join(f"T{number}: team-{number}" for number in range(self.teams))
+        rules = RULES % (teams, self._peers_wait)
         if self._has_rule:
             place = rules.index("    send:")
             rules = SITE_RULE + rules[:place] + QUIET + rules[place:]
@@ -318,6 +321,10 @@ class Graph(Kind):
             for entity in self.all.values():
                 if entity.blueprint in ("site", "feed"):
                     self._happen(entity, "Up", {})
+        if chance.stream("peers fail").random() < self.faults["peers_fail"]:
+            for entity in self.all.values():
+                if entity.blueprint == "peer":
+                    self._happen(entity, "Slow" if entity.health == "Healthy" else "", {})
 
     def settled_at(self) -> float:
         """Give when what waits has been told."""
