@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
@@ -10,11 +11,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
+from uvicorn.protocols.http import h11_impl, httptools_impl
 
 from app import __doc__ as description
 from app.clicks.signature import CLICKS_PATH, SLACK_SCHEME
 from app.deliver.dispatcher import Dispatcher
-from app.errors import ListenerError
+from app.errors import ListenerError, SettingsError
 from app.notifier.kind import FindLinks
 from app.observe import otel
 from app.observe.metrics import Metrics
@@ -43,9 +45,10 @@ from app.web.middleware import (
     without_last_slash,
 )
 from app.web.prefix import with_prefix
-from app.web.protocol import limit_uvicorn
+from app.web.protocol import LimitedProtocol
 
 MAX_OPEN_FILES = 65_536
+UNLIMITED = "uvicorn.protocols.http.zttp_impl"
 
 
 class _Application(FastAPI):
@@ -226,6 +229,27 @@ def load_app(*, receive: bool = True, dispatch: bool = True, apart: bool = False
         raise SystemExit(f"Cannot start:\n{error}") from None
     _allow_open_files()
     return create_app(settings, receive=receive, dispatch=dispatch, apart=apart)
+
+
+def limit_uvicorn() -> None:
+    """Let uvicorn use `LimitedProtocol`, however it was started: ``--http auto``, ``httptools``, ``h11``.
+
+    Raises:
+        SettingsError: It was started with a protocol that has no limits and cannot be replaced.
+    """
+    if UNLIMITED in sys.modules:
+        raise SettingsError("uvicorn's --http zttp (or HTTP/2) has no limits: remove the option")
+    # In place, since it has chosen its class before it imports the application.
+    httptools_impl.HttpToolsProtocol.__new__ = _limited  # type: ignore[method-assign,assignment]
+    h11_impl.H11Protocol.__new__ = _in_place_of_another  # type: ignore[method-assign,assignment]
+
+
+def _limited(wanted: type, *_: object, **__: object) -> LimitedProtocol:
+    return object.__new__(wanted if issubclass(wanted, LimitedProtocol) else LimitedProtocol)
+
+
+def _in_place_of_another(_: object, *args: Any, **kwargs: Any) -> LimitedProtocol:
+    return LimitedProtocol(*args, **kwargs)
 
 
 def _allow_open_files() -> None:

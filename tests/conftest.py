@@ -7,7 +7,7 @@ import pkgutil
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -74,6 +74,7 @@ EACH_CASE = (
 """Tests of which each case goes its own way, and costs little."""
 LONG = ("acceptance", "browser", "deploy", "power", "simulation", "test_bench.py")
 """Tests that take seconds each, and mostly wait."""
+TESTS = Path(__file__).parent
 MEASURED = pytest.StashKey[bool]()
 
 
@@ -95,6 +96,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             if module.name != "app.__main__":
                 import_module(module.name)
     coverage.pause()
+    # pytest writes each test module anew, for its asserts, which takes longer than to import it: each worker begins
+    # with others, and finds the rest written.
+    if worker := getattr(session.config, "workerinput", None):
+        number = int(worker["workerid"].removeprefix("gw"))
+        modules = sorted(TESTS.rglob("test_*.py"))[number :: worker["workercount"]]
+        for file in modules:
+            with suppress(Exception):  # it is seen when the module is collected
+                import_module(".".join(file.relative_to(TESTS.parent).with_suffix("").parts))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -235,7 +244,7 @@ def start(database: str, slack: StandInSlack, tmp_path: Path) -> Start:
     """Give a function that runs the service against the stand-in Slack, with settings to change."""
 
     @asynccontextmanager
-    async def run(**overrides: Any) -> AsyncIterator[Service]:
+    async def run(*, root_path: str = "", **overrides: Any) -> AsyncIterator[Service]:
         values: dict[str, Any] = {
             "port_client_secret": SECRET,
             "slack_webhook_url": slack.url,
@@ -244,7 +253,7 @@ def start(database: str, slack: StandInSlack, tmp_path: Path) -> Start:
         }
         settings = Settings(_env_file=None, **(values | overrides))
         async with (
-            serving(create_app(settings)) as url,
+            serving(create_app(settings), root_path=root_path) as url,
             httpx.AsyncClient(base_url=url, limits=KEPT, verify=NO_TLS) as client,
             open_store(*settings.database) as store,
         ):

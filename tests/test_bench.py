@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import pytest
 
 from app.receive.payload import parse_event
@@ -17,16 +18,30 @@ from app.receive.signature import Signed
 from scripts.benchmark.accepting import accept
 from scripts.benchmark.against import NotComparable, Rounds, checkout, compare_libraries
 from scripts.benchmark.against import rows as compared
-from scripts.benchmark.beside import Heard, Ours, Result, every, lost_to_kill, lost_to_refusal, rows, settle
+from scripts.benchmark.beside import (
+    LOSSES,
+    Heard,
+    Ours,
+    Result,
+    every,
+    lost_to_kill,
+    lost_to_refusal,
+    measure,
+    rows,
+    settle,
+)
+from scripts.benchmark.built import Procrastinate
 from scripts.benchmark.changes import bodies, request, signed_requests
 from scripts.benchmark.listeners import by_team
 from scripts.benchmark.load import Answer, walk
+from scripts.benchmark.machine import others
 from scripts.benchmark.pace import pace
 from scripts.benchmark.peers import missing
-from scripts.benchmark.processes import Running
+from scripts.benchmark.processes import Running, lives
 from scripts.benchmark.report import fill, write
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.table import Figure, lines, reasons
+from tests.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[1]
 OK = Answer(200, "ok")
@@ -138,6 +153,44 @@ def test_the_listener_loses_nothing(measured: Callable[..., int], options: dict[
         assert measured(Ours(slack.url, rules=by_team(slack.url, 20)), slack, 20, **options) == 0
 
 
+def test_a_killed_database_starts_again(tmp_path: Path) -> None:
+    """PostgreSQL's processes are dead when they are killed, and its locks do not keep it from its start."""
+    peer, server = Procrastinate(""), PostgresServer()
+    peer.servers[tmp_path] = server, ""
+    server.make()
+    try:
+        postmaster = psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
+        family = (postmaster, *postmaster.children())
+        Running(postmaster, 0, tmp_path, 0.0).kill()
+        assert not any(map(lives, family))
+        with peer.database(tmp_path) as database:
+            assert all(map(lives, database.processes))
+    finally:
+        peer.remove()
+
+
+def test_a_peer_that_fails_is_left_out(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The others are measured; its failure is said."""
+    assert measure(["Node-RED"], tmp_path, 0, 0.0) == {}
+    assert "Node-RED is NOT measured: lost to 3 s of 429 failed: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("shares", "text"),
+    [
+        ([], ""),
+        ([0.0, 0.02, 0.5], ", while other programs took 2% of the machine (from 0% to 50%)"),
+        (
+            [0.2, 0.3],
+            ", while other programs took 25% of the machine (from 20% to 30%); **to be measured again**",
+        ),
+    ],
+)
+def test_how_busy_others_were(shares: list[float], text: str) -> None:
+    """The page says it, and above a tenth that the figures are not to be believed."""
+    assert others(shares) == text
+
+
 def test_what_never_came_is_counted() -> None:
     """Whoever answers and sends nothing has lost all; the wait for it ends."""
     with stand_in() as slack:
@@ -151,8 +204,9 @@ def test_what_never_came_is_counted() -> None:
 
 def test_a_peer_s_row_says_what_it_lost(tmp_path: Path) -> None:
     """The table has the listener first, and each ratio is of the same round."""
-    ours = Result([1000.0, 2000.0], [400.0], [80_000_000], [0.5], {"kill": 0, "429": 0})
-    other = Result([500.0, 600.0], [900.0], [120_000_000], [1.5], {"kill": 920, "429": 7})
+    ours = Result([1000.0, 2000.0], [400.0], [80_000_000], [0.5], dict.fromkeys(LOSSES, 0))
+    lost = dict(zip(LOSSES, (920, None, 7), strict=True))
+    other = Result([500.0, 600.0], [900.0], [120_000_000], [1.5], lost)
     lines = list(rows({"the listener": ours, "Node-RED": other}, tmp_path))
     cells = [cell.strip() for cell in lines[3].strip("|").split("|")]
     assert cells == [
@@ -162,6 +216,7 @@ def test_a_peer_s_row_says_what_it_lost(tmp_path: Path) -> None:
         "900 µs",
         "no: memory",
         "920",
+        "-",
         "7",
         "120 MB",
         "1.5 s",
@@ -184,9 +239,9 @@ def test_what_another_commit_needs(lock: str, absent: list[str], different: list
 
 def test_another_commit_s_files_are_its_own() -> None:
     """They are there for as long as they are compared; a commit that does not exist is named."""
-    with checkout("HEAD") as folder:
-        assert (folder / "app" / "main.py").is_file()
-    assert not folder.exists()
+    with checkout("HEAD") as head:
+        assert (head.root / "app" / "main.py").is_file()
+    assert not head.root.exists()
     with pytest.raises(NotComparable, match="no-such-commit cannot be had"), checkout("no-such-commit"):
         pass
 

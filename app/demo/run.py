@@ -139,7 +139,7 @@ class _DemoServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
+async def serving(app: ASGIApp, port: int = 0, root_path: str = "") -> AsyncIterator[str]:
     """Serve an application on loopback, and yield its address; port 0: any free one."""
     # asyncio switches Nagle's delay of 40 ms off only where the protocol is given.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
@@ -148,6 +148,7 @@ async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
         config = uvicorn.Config(
             app,
             http=LimitedProtocol,
+            root_path=root_path,
             log_config=None,
             access_log=False,
             timeout_keep_alive=75,

@@ -68,10 +68,11 @@ async def match_and_route(
     await way.run(_of_catalog(asked, names, book))
     hits, why = [], dict[str, None]()
     for hit, ((_, mine), *later) in zip(asked, ways, strict=True):
-        routes = await way.routes(mine)
+        entity = _in_order(hit.rule, change)
+        routes = await way.routes(mine, entity)
         found = hit.but(routes=routes, people=await way.people(hit))
         if later:
-            escalations = [(after, await way.routes(some)) for after, some in later]
+            escalations = [(after, await way.routes(some, entity)) for after, some in later]
             found = found.but(escalations=tuple(escalations))
         hits.append(found)
         why |= dict.fromkeys(
@@ -95,22 +96,27 @@ def _groups(hits: Iterable[Hit]) -> Iterable[Hit]:
 
 
 def _without_groups(hits: Sequence[Hit], matched: Match) -> tuple[Hit, ...]:
-    """Take the groups' hits, the last ones, away, and note their routes and people with their members'."""
+    """Take the groups' hits, the last ones, away, and note them with their members'."""
     number = len(matched.hits)
     groups = {hit.rule.name: hit for hit in hits[number:]}
     for hit in hits[:number]:
-        if hit.kin is None:
-            continue
-        for rule in hit.kin.groups:
-            hit.kin.routes[rule.name] = groups[rule.name].routes
-            hit.kin.people[rule.name] = groups[rule.name].people
+        if hit.kin is not None:
+            hit.kin.asked.update((rule.name, groups[rule.name]) for rule in hit.kin.groups)
     return tuple(hits[:number])
+
+
+def _in_order(rule: Rule, change: CatalogChange) -> str:
+    """Name what chooses the queue of a job, so that its alerts stay in order: the entity.
+
+    The incidents of a group are not its members', and which one opens it differs: all of a rule are in one.
+    """
+    return rule.name if rule.of else change.entity
 
 
 def _plain_routes(hit: Hit, change: CatalogChange, book: Rulebook) -> tuple[Route, ...]:
     targets = (plain(target) for target in hit.rule.send)
     names = dict.fromkeys(choose(target, change.teams, None, book.queues) for target in targets)
-    return tuple(route for name in names for route in book.routes(name, change.entity))
+    return tuple(route for name in names for route in book.routes(name, _in_order(hit.rule, change)))
 
 
 def _sends(hit: Hit, book: Rulebook, now: datetime) -> Iterator[tuple[timedelta, list[_Due]]]:
@@ -182,13 +188,13 @@ class _Way:
                 names[name] = names.get(name, False) or at_any_time
         return names
 
-    async def routes(self, names: Mapping[str, bool]) -> tuple[Route, ...]:
-        """List the routes to destinations, as `names` gives them."""
+    async def routes(self, names: Mapping[str, bool], entity: str) -> tuple[Route, ...]:
+        """List the routes to destinations, as `names` gives them, by what `_in_order` says."""
         routes: list[Route] = []
         for name, at_any_time in names.items():
             catalog = self.book.queues[name].catalog
             values = await self._values(catalog.source) if catalog else ()
-            for route in self.book.routes(name, self.change.entity, values):
+            for route in self.book.routes(name, entity, values):
                 # Where the catalog leads to another destination, its own hours would count.
                 elsewhere = at_any_time and route.destination != name
                 routes.append(replace(route, at_any_time=True) if elsewhere else route)

@@ -18,6 +18,10 @@ TURN_SECONDS = 5
 """So long a body may wait for its turn to be encoded again."""
 RESTS = 9
 """After a proof that failed come so many times as long without one."""
+MOST_HEAD_BYTES = 16 * 1024 * 1024
+"""As much of heads that have not all arrived is in memory at once."""
+FREE_HEAD_BYTES = 4 * 1024
+"""So much of each does not count: Port's have a tenth of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +30,24 @@ class _Body:
     chunks: list[bytes] = field(default_factory=list)
     size: int = 0
     given_up: bool = False
+
+
+class Heads:
+    """The large heads that have arrived in part."""
+
+    def __init__(self) -> None:
+        self._held: dict[object, int] = {}
+        self._bytes = 0
+
+    def hold(self, sender: object, size: int) -> bool:
+        """Note how much of a sender's head has arrived, and return whether there is room for it."""
+        self._bytes += size - self._held.get(sender, 0)
+        self._held[sender] = size
+        return self._bytes <= MOST_HEAD_BYTES
+
+    def release(self, sender: object) -> None:
+        """Forget a head that has ended."""
+        self._bytes -= self._held.pop(sender, 0)
 
 
 class Unproven:

@@ -122,32 +122,24 @@ def _kind(target: Any) -> str | None:
     return next((f"<{key}>" for key, kind in TARGET_KINDS.items() if isinstance(target, kind)), None)
 
 
-PlainTarget = Annotated[
-    Annotated[Name, Tag("<name>")]
-    | Annotated[ByTeam, Tag("<by_team>")]
-    | Annotated[ByTemplate, Tag("<template>")]
-    | Annotated[ByPort, Tag("<port>")],
-    Discriminator(
+def _by_kind(kinds: str) -> Discriminator:
+    return Discriminator(
         _kind,
         custom_error_type="target",
-        custom_error_message="must be a destination's name, or hold by_team, template or port",
-    ),
-]
+        custom_error_message=f"must be a destination's name, or hold {kinds}",
+    )
+
+
+_Named = Annotated[Name, Tag("<name>")]
+_OfTeam = Annotated[ByTeam, Tag("<by_team>")]
+_Filled = Annotated[ByTemplate, Tag("<template>")]
+_LookedUp = Annotated[ByPort, Tag("<port>")]
+PlainTarget = Annotated[_Named | _OfTeam | _Filled | _LookedUp, _by_kind("by_team, template or port")]
 ByHours.model_rebuild()
 Target = Annotated[
-    Annotated[Name, Tag("<name>")]
-    | Annotated[ByTeam, Tag("<by_team>")]
-    | Annotated[ByTemplate, Tag("<template>")]
-    | Annotated[ByPort, Tag("<port>")]
-    | Annotated[ByHours, Tag("<to>")],
-    Discriminator(
-        _kind,
-        custom_error_type="target",
-        custom_error_message="must be a destination's name, or hold by_team, template, port or to",
-    ),
+    _Named | _OfTeam | _Filled | _LookedUp | Annotated[ByHours, Tag("<to>")],
+    _by_kind("by_team, template, port or to"),
 ]
-
-
 Targets = Annotated[tuple[Target, ...], Field(min_length=1)]
 
 

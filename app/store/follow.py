@@ -7,15 +7,15 @@ from datetime import datetime, timedelta
 
 from app.model.incident import ALL_STEPS, Incident, Route, Step
 from app.model.times import MICRO, micros_or_none, to_micros
-from app.rules.kin.quiet import hold
+from app.rules.kin.quiet import hold, may_be_quiet
 from app.rules.rule import RuleSet
 from app.rules.rulebook import Rulebook
 from app.store.columns import told_json
-from app.store.kin import causes
+from app.store.kin import causes, groups
 from app.store.queries import audit
 from app.store.queries.accept import INCIDENT, incident_of
 from app.store.queries.incidents import LAST_NOTIFICATION, Later, close, locked, put_later, put_told
-from app.store.queries.page import readable
+from app.store.rows import notification_of
 from app.store.transaction import Transaction
 from app.store.views import AuditEntry
 
@@ -26,8 +26,9 @@ RULES_FILE = "rules file"
 async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) -> list[Incident]:
     """Let open incidents follow the rules in force.
 
-    Those whose rule can never end them are closed, with an entry in the audit trail. Those that still wait
-    for their first alert wait as long as their rule says now.
+    Those whose rule can never end them are closed, with an entry in the audit trail, and so are those of
+    groups that have few enough members by now. Those that still wait for their first alert wait as long as
+    their rule says now.
 
     Args:
         tx: The transaction.
@@ -45,20 +46,77 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
     over = [incident for incident in incidents if (incident.rule, incident.blueprint) in gone][:limit]
     kept = (incident for incident in incidents if (incident.rule, incident.blueprint) not in gone)
     moved = [incident.id for incident in kept if _due_anew(incident, rules, now) != incident.due_at]
-    loose = causes.loosened(incidents, rules)
+    loose = _loosened(incidents, rules)
     # All in one go: two processes that read the rules again must not wait for each other in a circle.
-    for incident in await locked(tx, [*moved, *loose, *(incident.id for incident in over)]):
+    counting = [
+        incident.id for incident in incidents if (rule := rules.by_name.get(incident.rule)) and rule.of
+    ]
+    for incident in await locked(tx, [*moved, *loose, *counting, *(incident.id for incident in over)]):
         if incident.id in moved and (due_at := _due_anew(incident, rules, now)):
             await _wait_until(tx, incident, due_at)
     await causes.release(tx, loose, to_micros(now))
+    reasons = await _follow_ties(tx, rules, now)
+    reasons |= {incident.id: gone[incident.rule, incident.blueprint] for incident in over}
     closed: list[Incident] = []
-    for pair, why in gone.items():
-        names = [incident.id for incident in over if (incident.rule, incident.blueprint) == pair]
-        closed += await close(tx, names, why, now)
+    for reason in dict.fromkeys(reasons.values()):
+        names = [incident_id for incident_id, text in reasons.items() if text == reason]
+        closed += await close(tx, names, reason, now)
     for incident in closed:
-        about = f"{incident.blueprint} {incident.entity}: {gone[incident.rule, incident.blueprint]}"
+        about = f"{incident.blueprint} {incident.entity}: {reasons.get(incident.id, groups.few(0))}"
         await audit.write(tx, AuditEntry(now, RULES_FILE, "close incident", f"Incident of {about}."))
     return closed
+
+
+async def _follow_ties(tx: Transaction, rules: RuleSet, now: datetime) -> dict[str, str]:
+    """Let ties follow the rules in force, and give the incidents of groups that end by it, with the reason.
+
+    What the rules tie no more would count although it has ended.
+    """
+    rows = await tx.fetch(
+        "SELECT DISTINCT incidents.rule, ties.rule FROM incident_ties AS ties"
+        " JOIN incidents ON incidents.id = ties.incident_id"
+    )
+    loose = sorted((rule, other) for rule, other in rows if not rules.family.ties(rule, other))
+    await tx.execute_many(
+        "DELETE FROM incident_ties WHERE rule = $2"
+        " AND incident_id IN (SELECT id FROM incidents WHERE rule = $1)",
+        loose,
+    )
+    rows = await tx.fetch(
+        "SELECT id, rule, blueprint, entity, at_least FROM incidents"
+        " WHERE resolved_at IS NULL AND at_least IS NOT NULL ORDER BY id"
+    )
+    pairs = [(row, rule) for row in rows if (rule := rules.by_name.get(row[1])) and rule.of]
+    await tx.execute_many(
+        "UPDATE incidents SET at_least = $2, until = $3 WHERE id = $1",
+        [
+            (row[0], least, least - 1 if rule.until is None else rule.until)
+            for row, rule in pairs
+            for least in (rule.at_least or row[4],)  # what a share comes to is counted by the next change
+        ],
+    )
+    ends = await groups.counted(tx, {(row[1], row[2], row[3]) for row, _ in pairs}, to_micros(now))
+    return {name: why for name, why in ends.items() if why}
+
+
+def _loosened(incidents: Sequence[Incident], rules: RuleSet) -> dict[str, str]:
+    """Find the incidents, by id, that the rules in force do not let be quiet, each with the reason."""
+    by_id = {incident.id: incident for incident in incidents}
+    loose = {}
+    for incident in incidents:
+        rule, cause = rules.by_name.get(incident.rule), by_id.get(incident.quiet or "")
+        if rule is None or incident.quiet is None:
+            continue  # if its own rule is gone, it is closed
+        if cause is None:
+            loose[incident.id] = "what explained it is over"
+            continue
+        while_, group = rule.quiet_while, rules.by_name.get(cause.rule)
+        explains = while_ is not None and while_.rule == cause.rule and may_be_quiet(rule, incident.severity)
+        counts = group is not None and group.of == rule.name and group.members == "quiet"
+        if not (explains or (counts and incident.severity != "critical")):
+            why = f"rule {rule.name!r} is not quiet while {cause.rule!r} has an incident any more"
+            loose[incident.id] = why
+    return loose
 
 
 async def follow_escalations(tx: Transaction, book: Rulebook, now: datetime) -> int:
@@ -89,7 +147,7 @@ async def follow_escalations(tx: Transaction, book: Rulebook, now: datetime) -> 
         places.append(Route(destination, queue, steps))
     wanted: dict[str, list[Later]] = {}
     for *columns, text in rows:
-        incident, last = incident_of(columns), readable(text) if text else None
+        incident, last = incident_of(columns), notification_of(text) if text else None
         rule = book.rules.by_name.get(incident.rule)
         if rule is not None and last is not None:
             since = incident.escalates_from or max(now, incident.due_at or now)

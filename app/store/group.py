@@ -180,7 +180,7 @@ class Group:
         for name, incident in taken.items():
             self.incidents[former].pop(name, None)
             if incident.resolved_at:  # the one that is left has its own
-                self._cancel(name, to_micros(incoming.received_at))
+                self._merge(incoming, incident)
         self.incidents[entity].update(taken)
         self.moved.update(taken)
         self.renamed |= dict.fromkeys(taken, change)
@@ -198,6 +198,12 @@ class Group:
         reason = f"renamed from {former[1]!r}: what was open goes on; {decision.reason}"
         decision = decision.but(alerts=(*ends, *decision.alerts), reason=reason)
         return self._take_in(entity, incoming, decision)
+
+    def _merge(self, incoming: Incoming, incident: Incident) -> None:
+        """Let an incident end that goes on as another one."""
+        self._cancel(incident.id, to_micros(incoming.received_at))
+        if self.family is not None:
+            self.family.leave(len(self.changes), incoming, incident)
 
     def _take_in(self, entity: EntityKey, incoming: Incoming, decision: Decision) -> Decision:
         """Take what a change leads to into the group."""

@@ -34,7 +34,6 @@ TABLE_KEYS = {
     "silences": ("id",),
     "messages": ("id",),
     "incident_messages": ("incident_id", "queue", "message_id"),
-    "reports": ("id",),
     "deliveries": ("id",),
     "attempts": ("id",),
     "quarantine": ("id",),

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import orjson
+from pydantic import ValidationError
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
@@ -101,7 +102,7 @@ class NewDelivery(NamedTuple):
         state: Where it stands.
         ended_at: Since when it waits no more.
         message_id: The message that an update changes.
-        report_id: The run that a report is for.
+        run: The run in Port that a report is for.
     """
 
     change_id: int
@@ -120,7 +121,7 @@ class NewDelivery(NamedTuple):
     state: str = State.PENDING.value
     ended_at: Micros | None = None
     message_id: int | None = None
-    report_id: int | None = None
+    run: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,3 +284,10 @@ def notification_json(notification: Notification) -> str:
     with suppress(TypeError):
         return orjson.dumps(vars(notification), default=timedelta.total_seconds).decode()
     return NOTIFICATION.dump_json(notification).decode()
+
+
+def notification_of(text: str) -> Notification | None:
+    """Read the column ``notification``; None: another release has written it, and this one cannot read it."""
+    with suppress(ValidationError):
+        return Notification.read(text)
+    return None

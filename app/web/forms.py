@@ -18,6 +18,7 @@ from app.web import actions
 from app.web.actions import TestChange, Text
 from app.web.api.models import ActionOut
 from app.web.context import Context, WebContext
+from app.web.prefix import PREFIX
 from app.web.render import PAGE_TEMPLATES, PageRoute, render
 from app.web.session import (
     API,
@@ -92,7 +93,7 @@ async def sign_in(
         COOKIE,
         cookie,
         max_age=SESSION_SECONDS,
-        path=request.app.prefix or "/",  # what else is on the host must not get it
+        path=request.scope.get(PREFIX) or "/",  # what else is on the host must not get it
         secure=request.url.scheme == "https",  # on plain http, as on loopback, no browser would send it back
         httponly=True,
         samesite="strict",
@@ -104,7 +105,7 @@ async def sign_in(
 async def sign_out(request: Request, _: Actor) -> Response:
     """End the session in this browser."""
     answer = RedirectResponse("/sign-in", 303)
-    answer.delete_cookie(COOKIE, path=request.app.prefix or "/", httponly=True, samesite="strict")
+    answer.delete_cookie(COOKIE, path=request.scope.get(PREFIX) or "/", httponly=True, samesite="strict")
     return answer
 
 

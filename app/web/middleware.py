@@ -173,7 +173,7 @@ def head_as_get(app: ASGIApp) -> ASGIApp:
         if scope.get("method") != "HEAD":
             await app(scope, receive, send)
             return
-        ended = asyncio.Event()
+        ended, asked = asyncio.Event(), False
 
         async def head_only(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -182,6 +182,10 @@ def head_as_get(app: ASGIApp) -> ASGIApp:
                 ended.set()
 
         async def read() -> Message:
+            nonlocal asked
+            if not asked:
+                asked = True
+                return {"type": "http.request"}
             await ended.wait()  # a stream would never end: for it the client has gone
             return {"type": "http.disconnect"}
 

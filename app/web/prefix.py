@@ -1,4 +1,4 @@
-"""A path before the page's own, where a proxy serves it beside other things: the path of PAGE_URL."""
+"""A path before the page's own, where a proxy serves it: that of PAGE_URL, or the server's own."""
 
 import re
 
@@ -9,6 +9,9 @@ from app.receive.event import WEBHOOK_PATH
 # Templates escape quotes, so that no text of the catalog can look like one of these.
 PAGE_LINK = re.compile(rb'( (?:href|src|action|formaction|content|hx-get|data-url|data-events)=")/(?!/)')
 
+PREFIX = "listener_prefix"
+"""Where the prefix is in a request's scope."""
+OPENAPI_PATH = "/openapi.json"
 LEADS = frozenset({b"location", b"hx-redirect"})
 """The headers that lead a browser to another page."""
 
@@ -20,20 +23,22 @@ def with_prefix(app: ASGIApp, prefix: str) -> ASGIApp:
 
     Args:
         app: The application.
-        prefix: The prefix: ``/listener``; empty: there is none.
+        prefix: The prefix: ``/listener``; empty: uvicorn's ``--root-path``, which it puts before paths.
     """
-    if not prefix:
-        return app
-    told = prefix.encode()
 
     async def around(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        root = scope.get("root_path", "").rstrip("/")
+        if scope["type"] != "http" or not (before := prefix or root):
             await app(scope, receive, send)
             return
-        path = scope["path"]
-        # A prefix may be the first part of the webhook's own path, which stays what it is.
-        if path != WEBHOOK_PATH and (path == prefix or path.startswith(f"{prefix}/")):
-            scope = {**scope, "path": path[len(prefix) :] or "/"}
+        path, told = scope["path"], before.encode()
+        for first in (root, before):
+            # A prefix may be the first part of the webhook's own path, which stays what it is.
+            if path != WEBHOOK_PATH and (path == first or path.startswith(f"{first}/")):
+                path = path[len(first) :] or "/"
+        # Of the framework only the description of the API is to know the prefix.
+        root = before if path == OPENAPI_PATH else ""
+        scope = {**scope, "path": path, "root_path": root, PREFIX: before}
         start: Message | None = None
 
         async def rewrite(message: Message) -> None:

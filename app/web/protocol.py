@@ -5,23 +5,24 @@ the two none to their size.
 """
 
 import asyncio
-import sys
 from http import HTTPStatus
 from typing import Any
 
 import httptools
 import structlog
 from typing_extensions import override
-from uvicorn.protocols.http import h11_impl, httptools_impl
+from uvicorn.protocols.http import httptools_impl
 
-from app.errors import SettingsError
 from app.receive.pieces import MAX_READ_BYTES, InPieces
+from app.receive.unproven import FREE_HEAD_BYTES, Heads
 from app.receive.whole import PATH, TAKE, Take, WholeChange, may_wait
 
 log = structlog.get_logger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 """As much may come without a whole head, or without a byte of the body: endless headers, chunk extensions."""
+MOST_FRAMING = 16
+"""So many bytes may come for one of a body: of chunks of one byte each has six."""
 MAX_HEADERS = 100
 """So many headers a request may have, trailers included."""
 MAX_PIPELINED = 10
@@ -40,7 +41,7 @@ MAX_PARTED = 1_000
 PARTED_SECONDS = 0.5
 """So long each may wait; then it is a request as any other."""
 
-UNLIMITED = "uvicorn.protocols.http.zttp_impl"
+HEADS = Heads()
 
 
 class LimitedProtocol(httptools_impl.HttpToolsProtocol):
@@ -88,6 +89,13 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         self.cycle = None  # type: ignore[assignment]
 
     @override
+    def eof_received(self) -> bool:  # type: ignore[override]
+        if self._answered() or self.cycle.more_body or self.cycle.response_started or self.scheme == "https":
+            return False
+        self.cycle.keep_alive = False  # who sends no more may still wait for the answer
+        return True
+
+    @override
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._unread += len(data)
@@ -121,6 +129,8 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
                 self.flow.pause_reading()  # until the application asks for more: it counts what it holds
             if self._deadline is None:
                 self._set_deadline(self.body_seconds if in_body else self.head_seconds)
+            if self._unread > FREE_HEAD_BYTES and not HEADS.hold(self, self._unread):
+                self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         elif self._deadline is not None:
             self._end_deadline()
 
@@ -159,7 +169,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
 
     @override
     def on_body(self, body: bytes) -> None:
-        self._unread = 0
+        self._unread = max(0, self._unread - MOST_FRAMING * len(body))
         if self._whole is not None:
             self._whole.append(body)
             return
@@ -248,6 +258,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+            HEADS.release(self)
 
     def _break(self, status: HTTPStatus) -> None:
         """End the parsing: `data_received` answers."""
@@ -276,24 +287,3 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
 
 _PARTED = set[LimitedProtocol]()
 """The connections on which the rest of a small change is awaited: together they hold little."""
-
-
-def limit_uvicorn() -> None:
-    """Let uvicorn use `LimitedProtocol`, however it was started: ``--http auto``, ``httptools``, ``h11``.
-
-    Raises:
-        SettingsError: It was started with a protocol that has no limits and cannot be replaced.
-    """
-    if UNLIMITED in sys.modules:
-        raise SettingsError("uvicorn's --http zttp (or HTTP/2) has no limits: remove the option")
-    # In place, since it has chosen its class before it imports the application.
-    httptools_impl.HttpToolsProtocol.__new__ = _limited  # type: ignore[method-assign,assignment]
-    h11_impl.H11Protocol.__new__ = _in_place_of_another  # type: ignore[method-assign,assignment]
-
-
-def _limited(wanted: type, *_: object, **__: object) -> LimitedProtocol:
-    return object.__new__(wanted if issubclass(wanted, LimitedProtocol) else LimitedProtocol)
-
-
-def _in_place_of_another(_: object, *args: Any, **kwargs: Any) -> LimitedProtocol:
-    return LimitedProtocol(*args, **kwargs)

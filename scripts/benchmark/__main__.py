@@ -1,4 +1,11 @@
-"""``scripts/bench``: measures, prints a table, and writes it to docs/bench.md."""
+"""``scripts/bench``: measures, prints a table, and writes it to docs/bench.md.
+
+It needs wrk, two cores (one for what is measured, one for the load) and 3 GB in the temporary folder.
+valgrind counts instructions; without it they are left out. On a quiet machine the goals and the peers
+take a quarter of an hour each, --against two minutes, --quick half a minute. Before each turn it looks
+how busy other programs keep the machine; what is printed says so, and where that is too much, that it is
+to be measured again.
+"""
 
 import argparse
 import signal
@@ -10,7 +17,7 @@ from scripts.benchmark import beside, page, reconcile, replicas, soak
 from scripts.benchmark.accepting import accepting, lines
 from scripts.benchmark.against import NotComparable, against
 from scripts.benchmark.listeners import Listener
-from scripts.benchmark.machine import describe, take_load_core
+from scripts.benchmark.machine import describe, interpreter, others, take_load_core
 from scripts.benchmark.peers import bare
 from scripts.benchmark.profile import profile
 from scripts.benchmark.report import fill, write
@@ -32,8 +39,8 @@ def quick(options: argparse.Namespace) -> None:
     with stand_in() as slack:
         listener = Listener(slack.url)
         found = accepting([listener, *bare()], options.rounds or 2, options.seconds or 0.8)
-    for line in lines(found, listener.name):
-        print(line)
+    print(*lines(found, listener.name), sep="\n")
+    print(f"Measured on {interpreter()}{others()}.")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -42,9 +49,10 @@ def main(arguments: Sequence[str]) -> None:
     if arguments and arguments[0] in OTHERS:
         OTHERS[arguments[0]](arguments[1:])
         return
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("scripts/bench", description=__doc__, formatter_class=formatter)
     parser.add_argument("what", nargs="?", choices=["table", "profile", *OTHERS], default="table")
-    parser.add_argument("--quick", action="store_true", help="only the ratios of accepting, in 20 s")
+    parser.add_argument("--quick", action="store_true", help="only the ratios of accepting, printed")
     parser.add_argument("--against", metavar="COMMIT", help="compare with a commit, in alternating rounds")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="print these sections, and write no page")
     parser.add_argument("--runs", type=int, default=1, help="how many times the whole table is measured")
@@ -76,6 +84,7 @@ def table(options: argparse.Namespace) -> None:
     size = Size(rounds, seconds, options.stored, options.waiting)
     if options.only or (size.stored, size.waiting) != (Size.stored, Size.waiting):
         print(*table_lines([whole(size, options.only or SECTIONS) for _ in range(options.runs)]), sep="\n")
+        print(f"\nMeasured on {interpreter()}{others()}.")
     else:
         text = write([whole(size) for _ in range(options.runs)])
         print(text)

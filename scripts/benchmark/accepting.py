@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from scripts.benchmark.load import walk
+from scripts.benchmark.machine import look
 from scripts.benchmark.processes import Running, temporary_folder
 from scripts.benchmark.subjects import Subject
 from scripts.benchmark.table import Figure
@@ -49,10 +50,15 @@ def accept(subject: Subject, running: Running, seconds: float) -> tuple[float, f
 
 
 def accepting(subjects: Sequence[Subject], rounds: int, seconds: float) -> dict[str, Accepted]:
-    """Measure so many rounds, in each of which each subject has its turn; by their names."""
+    """Measure so many rounds, in each of which each subject has its turn, each second time backwards.
+
+    Returns:
+        What came of each, by their names.
+    """
     found = {subject.name: Accepted() for subject in subjects}
-    for _ in range(rounds):
-        for subject in subjects:
+    for number in range(rounds):
+        for subject in subjects if number % 2 == 0 else reversed(subjects):
+            look()
             with temporary_folder() as folder, subject.start(folder) as running:
                 rate, microseconds = accept(subject, running, seconds)
             found[subject.name].rates.append(rate)

@@ -1,11 +1,13 @@
 """Compares the working tree with another commit, in alternating rounds of new processes.
 
 The commit's own code runs under the interpreter and with the libraries of this one. Where it locks other
-versions of them, that is said; where it needs one that is not installed, it cannot be compared.
+versions of them, that is said; where it needs one that is not installed, it gets all that it locks.
 """
 
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from packaging.requirements import Requirement
 from scripts.benchmark.accepting import accept
 from scripts.benchmark.answering import CHANGES_A_SECOND, paced, percentile
 from scripts.benchmark.listeners import Listener
-from scripts.benchmark.machine import interpreter
+from scripts.benchmark.machine import interpreter, look, others
 from scripts.benchmark.processes import ROOT, temporary_folder
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.table import Figure, align, say
@@ -26,15 +28,28 @@ LOCK = "requirements.lock"
 
 
 class NotComparable(Exception):
-    """There is no such commit, or it needs a library that is not installed; the text says which."""
+    """There is no such commit, or its libraries cannot be had; the text says which."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """The files of a commit.
+
+    Attributes:
+        root: Their folder.
+        python: The interpreter, with the libraries.
+    """
+
+    root: Path
+    python: str = sys.executable
 
 
 @contextmanager
-def checkout(commit: str) -> Iterator[Path]:
-    """Give a folder with the files of a commit, which goes away again.
+def checkout(commit: str) -> Iterator[Checkout]:
+    """Give the files of a commit, which go away again; libraries of its own where some are not installed.
 
     Raises:
-        NotComparable: There is no such commit, or it needs a library that is not installed.
+        NotComparable: There is no such commit, or its libraries cannot be had.
     """
     command = ["/usr/bin/env", "git", "archive", commit]
     archive = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
@@ -45,13 +60,28 @@ def checkout(commit: str) -> Iterator[Path]:
         subprocess.run(unpack, input=archive.stdout, check=True)
         absent, different = compare_libraries((folder / LOCK).read_text())
         if absent:
-            raise NotComparable(
-                f"{commit} needs libraries that are not installed here: {', '.join(absent)}. Install them"
-                " beside the others, and run it again."
+            say(
+                f"{commit} needs libraries that are not installed here, and gets its own: {', '.join(absent)}"
             )
-        if different:
-            say(f"{commit} locks other versions than run here: {', '.join(different)}")
-        yield folder
+            yield Checkout(folder, _install(folder))
+        else:
+            if different:
+                say(f"{commit} locks other versions than run here: {', '.join(different)}")
+            yield Checkout(folder)
+
+
+def _install(folder: Path) -> str:
+    """Make the virtual environment of what is locked in a folder, and return its interpreter.
+
+    Raises:
+        NotComparable: Its libraries cannot be had.
+    """
+    surroundings = os.environ | {"PYTHON": sys._base_executable}  # type: ignore[attr-defined]  # noqa: SLF001
+    command = ["/usr/bin/env", "bash", "-c", ". scripts/_venv runtime"]
+    done = subprocess.run(command, cwd=folder, env=surroundings, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NotComparable(f"its libraries cannot be had: {done.stderr.strip()}")
+    return str(folder / ".venv/bin/python")
 
 
 def compare_libraries(lock: str) -> tuple[list[str], list[str]]:
@@ -98,6 +128,7 @@ class Rounds:
 
     def add(self, listener: Listener, seconds: float) -> None:
         """Measure one round, in two new processes: one that accepts what it can, one at a pace."""
+        look()
         with temporary_folder() as folder, listener.start(folder) as running:
             rate, microseconds = accept(listener, running, seconds)
             self.memory.append(running.resident_bytes() / 1e6)
@@ -138,12 +169,14 @@ def against(commit: str, rounds: int, seconds: float) -> None:
         rounds: How many rounds; in each both have their turn, the other one first than in the last.
         seconds: How long each is measured in a round: accepting, and at a pace.
     """
-    with checkout(commit) as root, stand_in() as slack:
-        both = [(Rounds(), Listener(slack.url, root=root)), (Rounds(), Listener(slack.url))]
+    with checkout(commit) as other, stand_in() as slack:
+        old = Listener(slack.url, root=other.root, python=other.python)
+        both = [(Rounds(), old), (Rounds(), Listener(slack.url))]
         for number in range(rounds):
             say(f"round {number + 1} of {rounds} …")
             for result, listener in both if number % 2 == 0 else reversed(both):
                 result.add(listener, seconds)
         (there, _), (here, _) = both
     print(*rows(here, there, commit), sep="\n")
-    print(f"\n{rounds} rounds of new processes; CPU by the operating system's accounting; {interpreter()}.")
+    print(f"\n{rounds} rounds of new processes{others()}; CPU by the operating system's accounting;", end=" ")
+    print(f"{interpreter()}.")

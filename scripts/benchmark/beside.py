@@ -10,17 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scripts.benchmark.built import INSTALLED, Arq, ArqToDisk, Built, Huey, NodeRed, Procrastinate
 from scripts.benchmark.listeners import Listener, by_team
 from scripts.benchmark.load import walk
-from scripts.benchmark.machine import take_load_core
+from scripts.benchmark.machine import look, take_load_core
 from scripts.benchmark.peers import Alertmanager, Webhook, missing
-from scripts.benchmark.processes import temporary_folder
+from scripts.benchmark.processes import Running, temporary_folder
 from scripts.benchmark.report import fill
 from scripts.benchmark.slack import StandIn, stand_in
 from scripts.benchmark.table import align, say
@@ -30,7 +31,7 @@ NUMBER = 1000
 SLACK_SECONDS = 0.1  # what Slack takes in earnest
 REFUSES = 3.0  # seconds
 TOO_MANY = "429 Too Many Requests\r\nRetry-After: 1"
-PATIENCE = 90.0
+PATIENCE = 600.0
 _ENTITY = re.compile(rb"service-\d+-\d+-\d+")
 _core = threading.Lock()
 """Who accepts has the core alone; while nothing but deliveries is waited for, others may go on."""
@@ -55,14 +56,14 @@ class Result:
         microseconds: The CPU of each with its delivery, for each round.
         memory: What all its processes hold after that, bytes; what they share counts once.
         starts: How long each start took, seconds.
-        lost: How many of 1,000 never came after a kill, and after 429; None: not measured.
+        lost: How many of 1,000 never came, for each of `LOSSES`; None: that cannot happen to it.
     """
 
     rates: list[float] = field(default_factory=list)
     microseconds: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
-    lost: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int | None] = field(default_factory=dict)
 
 
 class Heard:
@@ -124,19 +125,29 @@ def accept(peer: Peer, slack: StandIn, seconds: float, result: Result) -> None:
         result.memory.append(running.proportional_bytes())
 
 
-def lost_to_kill(peer: Peer, slack: StandIn, number: int = NUMBER) -> int:
-    """Kill all its processes after the last of so many answers, start it again, and count what never came.
+def lost_to_kill(peer: Peer, slack: StandIn, number: int = NUMBER, *, database: bool = False) -> int | None:
+    """Kill its processes after the last of so many answers, start it again, and count what never came.
 
-    Until the kill Slack asks to wait, as it does when so many come: what is in memory only is lost.
+    Args:
+        peer: Who is killed, while it delivers.
+        slack: Where it delivers to; it takes as long as Slack does.
+        number: How many are accepted.
+        database: Whether its database is killed with it.
+
+    Returns:
+        How many never came. None: it has no database whose processes are not its own.
     """
+    if database and not (isinstance(peer, Built) and peer.has_database):
+        return None
     heard = Heard(slack)
-    slack.status = TOO_MANY
-    with temporary_folder() as folder:
-        with _core, peer.start(folder) as running:
+    with temporary_folder() as folder, ExitStack() as stack:
+        start: Callable[[], AbstractContextManager[Running]] = partial(peer.start, folder)
+        if isinstance(peer, Built) and not database:
+            start = partial(peer.start, folder, stack.enter_context(peer.database(folder)))
+        with _core, start() as running:
             walk(running.port, _each_alone(peer, number), peer.answer)
             running.kill()
-        slack.status = "200 OK"
-        with peer.start(folder):
+        with start():
             settle(slack, peer.quiet_seconds, lambda: heard.count() >= number)
     return number - heard.count()
 
@@ -162,10 +173,12 @@ def lost_to_refusal(peer: Peer, slack: StandIn, number: int = NUMBER, seconds: f
     return number - heard.count()
 
 
-LOSSES: dict[str, tuple[Callable[[Peer, StandIn], int], float]] = {
-    "kill": (lost_to_kill, SLACK_SECONDS),
-    "429": (lost_to_refusal, 0.0),
+LOSSES: dict[str, tuple[Callable[[Peer, StandIn], int | None], float]] = {
+    "lost after kill -9 of 1,000": (lost_to_kill, SLACK_SECONDS),
+    "its database killed too": (partial(lost_to_kill, database=True), SLACK_SECONDS),
+    "lost to 3 s of 429": (lost_to_refusal, 0.0),
 }
+"""The columns: how each is counted, and how long Slack takes for an answer, seconds."""
 
 
 def _each_alone(peer: Peer, number: int) -> Iterator[bytes]:
@@ -195,25 +208,45 @@ def every(slack_url: str, installed: Path, *, alone: bool = False) -> list[Peer]
 
 
 def measure(names: Sequence[str], installed: Path, rounds: int, seconds: float) -> dict[str, Result]:
-    """Measure some peers, each in its turn in each round, and then what they lose; by their names."""
+    """Measure some peers, each in its turn in each round, and then what they lose.
+
+    Returns:
+        What came of each, by their names. One that failed is named, and left out.
+
+    Raises:
+        Exception: The listener itself failed.
+    """
     results = {name: Result() for name in names}
+
+    def attempt(name: str, what: str, function: Callable[[], None]) -> None:
+        if name in results:
+            say(f"{what}: {name} …")
+            try:
+                function()
+            except Exception as error:
+                if name == Ours.name:
+                    raise
+                say(f"{name} is NOT measured: {what} failed: {error}")
+                results.pop(name, None)
+
+    def lose(name: str, what: str) -> None:
+        function, delay = LOSSES[what]
+        with stand_in(delay=delay) as slack, ExitStack() as own:
+            result, peer = results[name], _peer(name, slack, installed, own, alone=True)
+            result.lost[what] = function(peer, slack)
+
     with ExitStack() as stack:
         for number in range(rounds):
-            for name in names:
+            for name in names if number % 2 == 0 else reversed(names):
                 slack = stack.enter_context(stand_in())
-                say(f"round {number + 1}: {name} …")
-                accept(_peer(name, slack, installed, stack), slack, seconds, results[name])
-
-        def lose(name: str, what: str) -> None:
-            say(f"{what}: {name} …")
-            function, delay = LOSSES[what]
-            with stand_in(delay=delay) as slack, ExitStack() as own:
-                peer = _peer(name, slack, installed, own, alone=True)
-                results[name].lost[what] = function(peer, slack)
-
-        with ThreadPoolExecutor(4) as pool:
-            for future in [pool.submit(lose, name, what) for name in names for what in LOSSES]:
-                future.result()
+                peer = _peer(name, slack, installed, stack)
+                look()
+                one = partial(accept, peer, slack, seconds, results.get(name, Result()))
+                attempt(name, f"round {number + 1}", one)
+    with ThreadPoolExecutor(4) as pool:
+        each = [(name, what) for name in names for what in LOSSES]
+        for future in [pool.submit(attempt, name, what, partial(lose, name, what)) for name, what in each]:
+            future.result()
     return results
 
 
@@ -234,12 +267,11 @@ def rows(results: dict[str, Result], installed: Path) -> Iterator[str]:
             "of the listener",
             "CPU with delivery",
             "durable before the answer",
-            "lost after kill -9 of 1,000",
-            "lost to 3 s of 429",
+            *LOSSES,
             "memory",
             "start",
         ],
-        ["---", *["--:"] * 3, "---", *["--:"] * 4],
+        ["---", *["--:"] * 3, "---", *["--:"] * (len(LOSSES) + 2)],
     ]
     ours = results[peers[0].name]
     for peer in peers:
@@ -252,7 +284,7 @@ def rows(results: dict[str, Result], installed: Path) -> Iterator[str]:
                 f"{ratio:.0%}",
                 f"{statistics.median(got.microseconds):,.0f} µs",
                 peer.durable,
-                *(f"{got.lost[what]:,}" for what in LOSSES),
+                *("-" if got.lost[what] is None else f"{got.lost[what]:,}" for what in LOSSES),
                 f"{statistics.median(got.memory) / 1e6:,.0f} MB",
                 f"{statistics.median(got.starts):.1f} s",
             ]

@@ -19,7 +19,7 @@ from scripts.benchmark.changes import SECRET, signed_requests
 from scripts.benchmark.load import Answer
 from scripts.benchmark.machine import SERVER_CORE
 from scripts.benchmark.peers import TEAMS
-from scripts.benchmark.processes import ROOT, Running, free_port, running
+from scripts.benchmark.processes import ROOT, Running, free_port, lives, running
 from tests.postgres import PostgresServer
 
 INSTALLED = Path("~/.cache/port-listener-bench").expanduser()
@@ -27,6 +27,19 @@ PIP = (
     "python3 -m venv {installed}/venv"
     " && {installed}/venv/bin/pip install -r scripts/benchmark/teams/requirements.txt"
 )
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database that runs.
+
+    Attributes:
+        environment: What the others must know of it.
+        processes: Its processes.
+    """
+
+    environment: dict[str, str] = field(default_factory=dict)
+    processes: tuple[psutil.Process, ...] = ()
 
 
 @dataclass
@@ -38,6 +51,7 @@ class Built:
         name: What it is called in the table.
         installed: The folder where its programs are.
         durable: Whether a change is on disk before its answer, and how.
+        has_database: Whether its database is a process of its own.
         quiet_seconds: When nothing has come for so long, nothing comes any more.
     """
 
@@ -50,6 +64,7 @@ class Built:
     answer = Answer(202, "service-")
     warm_up = 300
     module = ""
+    has_database = False
 
     def requests(self, number: int, **options: int) -> Iterator[bytes]:
         """Yield so many different changes, signed now."""
@@ -68,14 +83,24 @@ class Built:
         return str(self.installed / "venv/bin/uvicorn")
 
     @contextmanager
-    def start(self, folder: Path) -> Iterator[Running]:
-        """Run its store, its worker and its web server, in a folder."""
+    def database(self, folder: Path) -> Iterator[Database]:  # noqa: ARG002 - the others'
+        """Run its database, if that is a process of its own."""
+        yield Database()
+
+    @contextmanager
+    def start(self, folder: Path, database: Database | None = None) -> Iterator[Running]:
+        """Run its worker and its web server, in a folder.
+
+        Args:
+            folder: Where.
+            database: One that runs, and is not theirs; by default it is started and ended with them.
+        """
         with ExitStack() as stack:
             began = time.perf_counter()
-            environment, others = self._store(folder, stack)
-            environment |= {"PYTHONPATH": str(ROOT)} | self._secrets()
+            own = stack.enter_context(self.database(folder)) if database is None else Database()
+            environment = {"PYTHONPATH": str(ROOT)} | (database or own).environment | self._secrets()
             worker = running(self._worker(), folder, port=0, ready=None, environment=environment)
-            others = (stack.enter_context(worker).process, *others)
+            others = (stack.enter_context(worker).process, *own.processes)
             port, python = free_port(), self.installed / "venv/bin"
             command = [str(python / "uvicorn"), f"{self.module}:app", "--port", str(port), "--no-access-log"]
             web = stack.enter_context(
@@ -85,10 +110,6 @@ class Built:
 
     def _secrets(self) -> dict[str, str]:
         return {"PORT_CLIENT_SECRET": SECRET, "SLACK_WEBHOOK_URL": self.slack_url}
-
-    def _store(self, folder: Path, stack: ExitStack) -> tuple[dict[str, str], tuple[psutil.Process, ...]]:
-        """Start its store; return what the others must know of it, and its processes."""
-        raise NotImplementedError
 
     def _worker(self) -> list[str]:
         """Return the command of its worker."""
@@ -109,17 +130,20 @@ class Arq(Built):
     install: str = PIP + ", and apt install redis-server"
     redis: tuple[str, ...] = ()
     module = "scripts.benchmark.teams.on_arq"
+    has_database = True
 
     @property
     def program(self) -> str:
         """What must be installed."""
         return super().program if shutil.which("redis-server") else "redis-server"
 
-    def _store(self, folder: Path, stack: ExitStack) -> tuple[dict[str, str], tuple[psutil.Process, ...]]:
+    @contextmanager
+    def database(self, folder: Path) -> Iterator[Database]:
+        """Run Redis."""
         port = free_port()
         command = [*f"redis-server --port {port} --bind 127.0.0.1 --dir .".split(), *self.redis]
-        redis = stack.enter_context(running(command, folder, port=port, ready=""))
-        return {"REDIS_URL": f"redis://127.0.0.1:{port}"}, (redis.process,)
+        with running(command, folder, port=port, ready="") as redis:
+            yield Database({"REDIS_URL": f"redis://127.0.0.1:{port}"}, (redis.process,))
 
     def _worker(self) -> list[str]:
         return [str(self.installed / "venv/bin/arq"), f"{self.module}.WorkerSettings"]
@@ -142,9 +166,6 @@ class Huey(Built):
     durable: str = "yes"
     module = "scripts.benchmark.teams.on_huey"
 
-    def _store(self, folder: Path, stack: ExitStack) -> tuple[dict[str, str], tuple[psutil.Process, ...]]:  # noqa: ARG002
-        return {}, ()
-
     def _worker(self) -> list[str]:
         consumer = str(self.installed / "venv/bin/huey_consumer")
         return [consumer, f"{self.module}.huey", "--workers", "10"]
@@ -163,41 +184,47 @@ class Procrastinate(Built):
     quiet_seconds: float = 35.0  # a killed worker's jobs are taken up after 15 to 25
     servers: dict[Path, tuple[PostgresServer, str]] = field(default_factory=dict)
     module = "scripts.benchmark.teams.on_procrastinate"
+    has_database = True
 
     @contextmanager
-    def start(self, folder: Path) -> Iterator[Running]:
+    def start(self, folder: Path, database: Database | None = None) -> Iterator[Running]:
         """Make the database first, if it is new: that is no part of a start."""
-        if folder not in self.servers:
-            server = PostgresServer(fsync=True)
-            server.make()
-            try:
-                url = asyncio.run(server.new_database())
-                environment = {"PYTHONPATH": str(ROOT), "DATABASE_URL": url} | self._secrets()
-                command = [*self._command(), "schema", "--apply"]
-                subprocess.run(command, env=environment, check=True, capture_output=True)
-            finally:
-                server.stop()
-            self.servers[folder] = server, url
-        with super().start(folder) as web:
+        self._make(folder)
+        with super().start(folder, database) as web:
             yield web
 
-    def _store(self, folder: Path, stack: ExitStack) -> tuple[dict[str, str], tuple[psutil.Process, ...]]:
+    @contextmanager
+    def database(self, folder: Path) -> Iterator[Database]:
+        """Run PostgreSQL."""
+        self._make(folder)
         server, url = self.servers[folder]
+        # One that was killed leaves them; until somebody collects it, the next start would take it for alive.
+        for lock in (server.data / "postmaster.pid", *server.folder.glob(".s.PGSQL.*.lock")):
+            lock.unlink(missing_ok=True)
         server.start()
         postmaster = psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
         if SERVER_CORE is not None:
             for process in (postmaster, *postmaster.children()):
                 process.cpu_affinity([SERVER_CORE])
-        stack.callback(self._stop, server, postmaster)
-        return {"DATABASE_URL": url}, (postmaster,)
+        try:
+            yield Database({"DATABASE_URL": url}, (postmaster,))
+        finally:
+            if lives(postmaster):
+                server.stop()
 
-    @staticmethod
-    def _stop(server: PostgresServer, postmaster: psutil.Process) -> None:
-        if not postmaster.is_running() or postmaster.status() == psutil.STATUS_ZOMBIE:  # it was killed
-            # Where nobody collects what has died, the next start would take it for alive.
-            (server.data / "postmaster.pid").unlink(missing_ok=True)
-        else:
+    def _make(self, folder: Path) -> None:
+        if folder in self.servers:
+            return
+        server = PostgresServer(fsync=True)
+        server.make()
+        try:
+            url = asyncio.run(server.new_database())
+            environment = {"PYTHONPATH": str(ROOT), "DATABASE_URL": url} | self._secrets()
+            command = [*self._command(), "schema", "--apply"]
+            subprocess.run(command, env=environment, check=True, capture_output=True)
+        finally:
             server.stop()
+        self.servers[folder] = server, url
 
     def _worker(self) -> list[str]:
         return [*self._command(), "worker"]
@@ -226,7 +253,7 @@ class NodeRed(Built):
         return str(self.installed / "node-red/node_modules/.bin/node-red")
 
     @contextmanager
-    def start(self, folder: Path) -> Iterator[Running]:
+    def start(self, folder: Path, database: Database | None = None) -> Iterator[Running]:  # noqa: ARG002
         """Run it, in a folder."""
         flow = json.loads((TEAMS / "flow.json").read_text())
         for node in flow:

@@ -69,7 +69,9 @@ class Listener:
         database: A SQLite file to go on with; by default a new one.
         environment: Further settings.
         root: The folder with its code: this one, or that of another commit.
+        python: The interpreter, with its libraries.
         under: A program that runs it, with its options.
+        both_cores: Whether it may use the core of the load, too.
     """
 
     slack_url: str
@@ -79,7 +81,9 @@ class Listener:
     database: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
     root: Path = ROOT
+    python: str = sys.executable
     under: tuple[str, ...] = ()
+    both_cores: bool = False
     answer = Answer(202, '"duplicate":false')
     warm_up = 300
 
@@ -97,10 +101,16 @@ class Listener:
             "DATABASE_URL": database_url,
         } | self.environment
         port = free_port()
-        command = [*self.under, sys.executable, "-m", "app", *self.command, "--port", str(port)]
+        command = [*self.under, self.python, "-m", "app", *self.command, "--port", str(port)]
         patience = UNDER_PATIENCE if self.under else PATIENCE
         return running(
-            command, folder, port=port, ready="/readyz", environment=environment, patience=patience
+            command,
+            folder,
+            port=port,
+            ready="/readyz",
+            environment=environment,
+            patience=patience,
+            both_cores=self.both_cores,
         )
 
     def _path(self, folder: Path) -> Path:

@@ -4,17 +4,25 @@ import os
 import platform
 import shutil
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+
+import psutil
 
 from tests.postgres import VERSION as POSTGRES
 
 _CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 SERVER_CORE = _CORES[0] if len(_CORES) > 1 and shutil.which("taskset") else None
 LOAD_CORE = _CORES[1] if SERVER_CORE is not None else None
+LOOK_SECONDS = 0.2
+BUSY = 0.1
+"""Where others take so much of the machine, the figures say little."""
+_OTHERS: list[float] = []
 PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "h11", "pydantic")
 PROGRAMS = {
     "wrk": ["wrk", "-v"],
@@ -24,15 +32,35 @@ PROGRAMS = {
 }
 
 
-def on_server_core(*command: str) -> list[str]:
-    """Return the command that runs another on the core of what is measured."""
-    return list(command) if SERVER_CORE is None else ["taskset", "-c", str(SERVER_CORE), *command]
+def on_server_core(*command: str, both: bool = False) -> list[str]:
+    """Return the command that runs another on the core of what is measured, or on that and the load's."""
+    if SERVER_CORE is None:
+        return list(command)
+    return ["taskset", "-c", f"{SERVER_CORE},{LOAD_CORE}" if both else str(SERVER_CORE), *command]
 
 
 def take_load_core() -> None:
     """Move this process, and what it starts, to the core of the load."""
     if LOAD_CORE is not None:
         os.sched_setaffinity(0, {LOAD_CORE})
+
+
+def look() -> None:
+    """Look how busy other programs keep the machine, while this run has nothing to do."""
+    _OTHERS.append(psutil.cpu_percent(LOOK_SECONDS) / 100)
+
+
+def others(shares: Sequence[float] = _OTHERS) -> str:
+    """Return how busy other programs were, as the end of a sentence; empty: nobody has looked.
+
+    Args:
+        shares: What each look has seen of the machine, of 1; by default those of this run.
+    """
+    if not shares:
+        return ""
+    share, least, most = statistics.median(shares), min(shares), max(shares)
+    text = f", while other programs took {share:.0%} of the machine (from {least:.0%} to {most:.0%})"
+    return text if share < BUSY else f"{text}; **to be measured again**"
 
 
 def interpreter() -> str:

@@ -58,16 +58,33 @@ class Running:
         return sum(one.memory_full_info().pss for one in self._family())
 
     def kill(self) -> None:
-        """End it, and what it has started, with SIGKILL."""
+        """End it, and what it has started, with SIGKILL; return when all of them are dead.
+
+        Raises:
+            RuntimeError: One does not die.
+        """
         for process in (self.process, *self.others):
             process.suspend()  # it starts nothing more while what it has started is counted
-        for process in self._family():
+        family, end = self._family(), time.monotonic() + PATIENCE
+        for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        while alive := [process for process in family if lives(process)]:
+            if time.monotonic() > end:
+                raise RuntimeError(f"killed, but alive: {alive}")
+            time.sleep(0.01)
 
     def _family(self) -> list[psutil.Process]:
         parents = (self.process, *self.others)
         return [process for one in parents for process in (one, *one.children(recursive=True))]
+
+
+def lives(process: psutil.Process) -> bool:
+    """Return whether a process has not ended; one that has stays a zombie until its parent collects it."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def free_port() -> int:
@@ -95,6 +112,7 @@ def running(
     ready: str | None,
     environment: Mapping[str, str] | None = None,
     patience: float = PATIENCE,
+    both_cores: bool = False,
 ) -> Iterator[Running]:
     """Run a program on its core, and end it.
 
@@ -105,12 +123,17 @@ def running(
         ready: The path that answers 200 when it is ready; empty: it is when it listens; None: nobody waits.
         environment: Its environment, beside PATH.
         patience: How many seconds it may take.
+        both_cores: Whether it may use the core of the load, too.
     """
     surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder)} | dict(environment or {})
     with (folder / "log.txt").open("ab") as log:
         began = time.perf_counter()
         process = psutil.Popen(
-            on_server_core(*command), cwd=folder, env=surroundings, stdout=log, stderr=subprocess.STDOUT
+            on_server_core(*command, both=both_cores),
+            cwd=folder,
+            env=surroundings,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     try:
         while ready is not None and not _answers(port, ready):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from scripts.benchmark.machine import others
 from scripts.benchmark.table import Figure, lines, reasons
 
 
@@ -15,7 +16,9 @@ def write(runs: Sequence[Sequence[Figure]]) -> str:
 
 
 def fill(file: Path, name: str, text: str) -> None:
-    """Put a text in place of the one between the page's marks of that name, with today's date before it.
+    """Put a text in place of the one between the page's marks of that name.
+
+    Before it stand the date, and how busy other programs kept the machine.
 
     Raises:
         ValueError: The page has no such marks.
@@ -25,5 +28,5 @@ def fill(file: Path, name: str, text: str) -> None:
     _, mark, after = rest.partition(end)
     if not mark:
         raise ValueError(f"{file} has no '{start}' with '{end}' after it")
-    day = f"Measured on {datetime.now(UTC):%Y-%m-%d}:"
+    day = f"Measured on {datetime.now(UTC):%Y-%m-%d}{others()}:"
     file.write_text("\n".join([before + start, day, "", text, "", end]) + after)

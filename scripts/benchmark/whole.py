@@ -109,7 +109,8 @@ def accepted(scene: Scene) -> Iterator[Figure]:
             ListenerOnPostgres(slack, "PostgreSQL", server=server),
         ]
         try:
-            subjects.insert(1, Listener(slack, BASELINE, root=stack.enter_context(checkout(BASELINE))))
+            old = stack.enter_context(checkout(BASELINE))
+            subjects.insert(1, Listener(slack, BASELINE, root=old.root, python=old.python))
         except NotComparable as error:
             say(f"{BASELINE} is NOT measured: {error}")
         found = accepting(subjects, size.rounds, size.seconds)

@@ -35,6 +35,11 @@ def test_no_locked_version_has_a_known_advisory() -> None:
     assert [one for one in packages if one[0] in least and Version(one[1]) < least[one[0]]] == []
 
 
+def test_the_tests_lock_has_the_programs() -> None:
+    """`scripts/_venv test` installs that one alone."""
+    assert locked(ROOT / "requirements.lock") < locked(ROOT / "requirements-test.lock")
+
+
 def test_the_bill_of_materials(tmp_path: Path) -> None:
     """It is valid CycloneDX (the tool checks that by the schema), and has the whole lock, with hashes."""
     file = tmp_path / "sbom.json"

@@ -71,6 +71,32 @@ async def test_each_of_a_look_up(values: list[object], expected: list[str]) -> N
     assert [route.destination for hit in matched.hits for route in hit.routes] == expected
 
 
+@pytest.mark.parametrize("by", [["jobs"], ["jobs", PORT]])
+async def test_a_group_s_jobs_are_in_one_queue(by: list[object]) -> None:
+    """Whichever of its members opens it: the end of one incident must not come after the next one opens."""
+    rules = [
+        {"name": "cpu", "when": {"property": "cpu", "above": 1}, "again_after": "1h", "send": "jobs"},
+        {"name": "many", "of": "cpu", "by": {"team": True}, "at_least": 2, "send": by},
+    ]
+    queues = {"jobs": Queues("jobs", 8), "alerts": Queues("alerts")}
+
+    async def evaluate(*_: object) -> dict[str, object]:
+        return {}
+
+    async def look_up(*_: object) -> tuple[str, ...]:
+        return ()
+
+    book = Rulebook(RuleSet([Rule.model_validate(rule) for rule in rules]), queues)
+    jobs, groups = set[str](), set[str]()
+    for number in range(5):
+        matched = await match_and_route(cpu(1, 2, entity=f"vm-{number}"), b"{}", book, evaluate, look_up)
+        (hit,) = matched.hits
+        assert hit.kin is not None
+        jobs |= {route.queue for route in hit.routes}
+        groups |= {route.queue for route in hit.kin.asked["many"].routes if route.destination == "jobs"}
+    assert (len(jobs), len(groups)) == (5, 1)
+
+
 OFFICE = Week(frozenset(range(5)), time(9), time(18), ZoneInfo("UTC"))
 HELD = {"to": "own", "when": "office", "else": "hold"}
 

@@ -15,7 +15,7 @@ from app.receive.event import build_event, encode
 from app.receive.payload import parse_event
 from app.receive.signature import Signed
 from app.rules.decide import decide
-from app.rules.match import match
+from app.rules.match import Hit, match
 from app.rules.rule import Rule, RuleSet
 from app.rules.targets import Targets
 from app.store.opening import open_store
@@ -87,9 +87,11 @@ class Catalog:
         """The time."""
         return NOW + timedelta(seconds=self.second)
 
-    def incoming(self, entity: str, state: str | None = None, **relations: Any) -> Incoming:
-        """Make a change of an entity's health or relations; of neither: it is deleted."""
-        before = self._snapshot(entity)
+    def incoming(
+        self, entity: str, state: str | None = None, *, former: str = "", **relations: Any
+    ) -> Incoming:
+        """Make a change of an entity's health, relations or `former` name; of none: it is deleted."""
+        before = self._snapshot(former or entity)
         self.relations[entity] = {**self.relations[entity], **relations}
         self.states[entity] = state or self.states.get(entity, WELL[self.blueprints[entity]])
         gone = state is None and not relations
@@ -112,13 +114,16 @@ class Catalog:
             replace(
                 hit,
                 routes=_routes(hit.rule.send),
-                escalations=tuple((some.after, _routes(some.send)) for some in hit.rule.escalate),
+                escalations=_escalations(hit.rule),
             )
             for hit in matched.hits
         )
         for hit in hits:
             if hit.kin:
-                hit.kin.routes.update({rule.name: _routes(rule.send) for rule in hit.kin.groups})
+                hit.kin.asked.update(
+                    (rule.name, Hit(rule, True, False, _routes(rule.send), escalations=_escalations(rule)))
+                    for rule in hit.kin.groups
+                )
         kins = tuple(matched.kins.values())
         return Incoming(
             change,
@@ -171,3 +176,7 @@ class Catalog:
 
 def _routes(targets: Targets) -> tuple[Route, ...]:
     return tuple(Route(str(name), str(name)) for name in targets)
+
+
+def _escalations(rule: Rule) -> tuple[tuple[timedelta, tuple[Route, ...]], ...]:
+    return tuple((some.after, _routes(some.send)) for some in rule.escalate)

@@ -6,8 +6,9 @@ from collections import defaultdict
 
 import pytest
 
-from app.rules.rule import Rule
+from app.rules.rule import Rule, RuleSet
 from app.store import queries
+from app.store.follow import follow
 from app.store.opening import open_store
 from tests.conftest import DATABASES
 from tests.store.family import CLUSTER, SERVICE, Catalog
@@ -15,6 +16,7 @@ from tests.store.family import CLUSTER, SERVICE, Catalog
 DOMAINS = ["pay", "ship", "search"]
 SERVICES = [f"s{number}" for number in range(10)]
 BLUEPRINTS = dict.fromkeys(SERVICES, "service")
+TEAM_A = dict.fromkeys(SERVICES, ("a",))
 
 
 def rules(for_: int = 0, **more: object) -> list[Rule]:
@@ -145,3 +147,85 @@ async def test_replicas_that_count_at_the_same_moment(database: str) -> None:
             await asyncio.gather(*(stores[place % 2].accept([one]) for place, one in enumerate(changes)))
             await catalog.hear()
         assert [step for _, _, step, _ in catalog.heard["platform"]] == ["opened", "resolved"]
+
+
+@DATABASES
+@pytest.mark.parametrize("for_", [0, 5])
+async def test_members_that_are_closed_by_hand_count_no_more(database: str, for_: int) -> None:
+    """The group's ends with them, once as few are left as its rule says; one that waits does, too."""
+    async with Catalog(database, rules(for_, by="team"), BLUEPRINTS, teams=TEAM_A) as catalog:
+        for second, service in enumerate(SERVICES[:4]):
+            catalog.second = second * 2
+            await catalog.change(service, "Degraded")
+        if for_:  # at second 9 the third one counts, and the group's alerts
+            await _close(catalog, "s0", "s1")
+            await catalog.go_to(20)
+            assert catalog.heard["platform"] == []
+            return
+        await _close(catalog, "s0")
+        await _close(catalog, "s1")
+        assert [step for _, _, step, _ in catalog.heard["platform"]] == ["opened"]
+        await _close(catalog, "s2")
+        assert [step for _, _, step, _ in catalog.heard["platform"]] == ["opened", "resolved"]
+        closed = {alert.rule: alert.closed for alert in catalog.alerts}
+        assert closed["domain-degraded"] == "only 1 of what it counts is open"
+
+
+@DATABASES
+async def test_groups_follow_the_rules(database: str) -> None:
+    """A reload leaves members quiet; what ended while the group's rule was away does not count later."""
+    both = rules(by="team", at_least=2, until=0, members="quiet")
+    async with Catalog(database, both, BLUEPRINTS, teams=TEAM_A) as catalog:
+
+        async def reload(*in_force: Rule) -> None:
+            catalog.rules = [*in_force]
+            await catalog.store.write(follow, RuleSet(in_force), catalog.now, limit=10)
+            await catalog.hear()
+
+        for service in ("s0", "s1", "s2"):
+            await catalog.change(service, "Degraded")
+        await reload(*both)
+        assert [entity for _, entity, _, _ in catalog.heard["owners"]] == ["s0"]
+        await reload(both[0])
+        assert [entity for _, entity, _, _ in catalog.heard["owners"]] == ["s0", "s1", "s2"]
+        for service in ("s1", "s2"):
+            await catalog.change(service, "Healthy")
+        await reload(*both)
+        await catalog.change("s3", "Degraded")
+        assert [step for _, _, step, _ in catalog.heard["platform"]] == ["opened", "resolved"]
+        await catalog.change("s4", "Degraded")
+        await reload(*rules(by="team", at_least=5, until=2))
+        assert [step for _, _, step, _ in catalog.heard["platform"]] == ["opened", "resolved"] * 2
+        closed = {alert.rule: alert.closed for alert in catalog.alerts}
+        assert closed["domain-degraded"] == "only 2 of what it counts are open"
+
+
+@DATABASES
+async def test_members_that_become_one(database: str) -> None:
+    """An incident that goes on as another one, since its entity was renamed, counts once."""
+    async with Catalog(database, rules(by="team"), BLUEPRINTS, teams=TEAM_A) as catalog:
+        for service in ("s0", "s1", "s2"):
+            await catalog.change(service, "Degraded")
+        await catalog.store.accept([catalog.incoming("s1", "Degraded", former="s0")])
+        await catalog.hear()
+        assert [step for _, _, step, _ in catalog.heard["platform"]] == ["opened"]
+        await catalog.change("s2", "Healthy")
+        assert [step for _, _, step, _ in catalog.heard["platform"]] == ["opened", "resolved"]
+
+
+@DATABASES
+async def test_a_group_escalates(database: str) -> None:
+    """As any incident does that nobody acknowledges."""
+    escalate = {"after": "60s", "send": "pager"}
+    async with Catalog(database, rules(by="team", escalate=escalate), BLUEPRINTS, teams=TEAM_A) as catalog:
+        for service in ("s0", "s1", "s2"):
+            await catalog.change(service, "Degraded")
+        await catalog.go_to(60)
+        assert [heard[:3] for heard in catalog.heard["pager"]] == [(60, "a", "escalated")]
+
+
+async def _close(catalog: Catalog, *services: str) -> None:
+    rows = await catalog.store.read(queries.incidents.worst, 100)
+    names = [row.incident.id for row in rows if row.incident.entity in services]
+    await catalog.store.write(queries.incidents.close, names, "by ada", catalog.now)
+    await catalog.hear()

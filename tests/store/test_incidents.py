@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.model.delivery import Outcome
+from app.model.delivery import Outcome, State
 from app.model.incident import ALL_STEPS, Route, Step
 from app.model.silence import ANY, Silence
 from app.rules.decide import decide
@@ -35,6 +35,28 @@ async def test_the_end_of_what_was_told_is_told_after_a_silence(store: Store) ->
     assert await tell(store, 99) == []
     assert await tell(store, 100) == [("default", Step.RESOLVED, "")]
     assert await tell(store, 500) == []
+
+
+async def test_what_another_release_has_written(store: Store) -> None:
+    """It is given up, when a silence ends, say; but the incident's end is told, by what is known of it."""
+    spoil = """UPDATE deliveries SET notification = '{"step": "escalated"}'"""
+    for entity in ("checkout", "search"):
+        await store.accept([went("Healthy", "Degraded", 0, old=entity, new=entity)])
+    silence = Silence(ANY, ANY, "search", ANY, NOW, at(100), "ada", "noise")
+    number = await store.write(queries.silences.add, silence)
+    claimed = await claim(store, second=1)
+    told, kept = claimed.deliveries
+    sent = replace(
+        delivered(second=1), delivery_ids=[told.id], asides={kept.id: Aside(Outcome.SILENCED, "", number)}
+    )
+    assert await store.record(claimed, sent)
+    await store.write(lambda tx: tx.execute(spoil))
+    names = [incident.id for incident in await open_ones(store)]
+    assert await tell(store, 100) == []
+    (row,) = (await store.read(queries.page.deliveries, state=State.DEAD, limit=9)).rows
+    assert row.id == kept.id
+    await store.write(queries.incidents.close, names, "by hand", at(101))
+    assert {(step, closed) for _, step, closed in await tell(store, 102)} == {(Step.RESOLVED, "by hand")}
 
 
 async def test_a_dead_end_that_is_retried_says_that_it_is_late(store: Store) -> None:

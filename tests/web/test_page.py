@@ -541,6 +541,7 @@ async def test_what_is_not_there(start: Start) -> None:
             for path in paths.split():
                 head = await service.client.head(path, headers={"Accept": "text/html"})
                 assert (head.status_code, head.content) == (status, b""), path
+                assert "connection" not in head.headers  # it did not wait for a body
                 if status != 200:
                     text = (await service.client.get(path, headers={"Accept": "text/html"})).text
                     assert "Back to the page" in text, path

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import re
 import sys
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,15 +20,11 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.errors import SettingsError
+from app.main import UNLIMITED, limit_uvicorn
 from app.receive.pieces import MAX_READ_BYTES
+from app.receive.unproven import MOST_HEAD_BYTES
 from app.receive.whole import FAILURE, TAKE, RawHeaders
-from app.web.protocol import (
-    MAX_HEAD_BYTES,
-    MAX_PIPELINED,
-    UNLIMITED,
-    LimitedProtocol,
-    limit_uvicorn,
-)
+from app.web.protocol import HEADS, MAX_HEAD_BYTES, MAX_PIPELINED, LimitedProtocol
 from tests.waiting import until
 
 HOST = b"Host: x\r\n"
@@ -127,6 +124,7 @@ async def talk(address: tuple[str, int], *pieces: bytes, seconds: float = 1.5) -
         ([b"GET /", *FLOOD], 431),
         ([b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n" + HOST + b"\r\n"], 431),
         ([CHUNKED + b"3;a=", *FLOOD], 431),
+        ([CHUNKED, *[b"1;" + b"a" * 20_000 + b"\r\nb\r\n"] * 10], 431),
         ([CHUNKED + b"3\r\nabc\r\n0\r\n", *[b"X: 1\r\n" * 1000] * 9], 431),
         ([CHUNKED + b"3\r\nabc\r\n0\r\nX: ", *FLOOD], 431),
         ([b"\r\n" * 20_000] * 2, 431),
@@ -243,6 +241,44 @@ async def test_an_answer_that_nobody_reads(address: tuple[str, int]) -> None:
             size += len(piece)
     assert size < 64 * 2**20
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "answers"),
+    [
+        (GET, [b"200"]),
+        (GET * 3, [b"200"] * 3),
+        (CHANGE + b"Content-Length: 3\r\n\r\nabc", [b"200"]),
+        (POST + b"Content-Length: 9\r\n\r\nabc", []),
+        (CHANGE + b"Content-Length: 9\r\n\r\nabc", []),
+        (GET + b"GET /a", [b"200"]),
+        (b"GET /a", []),
+        (b"", []),
+    ],
+)
+async def test_who_sends_no_more(address: tuple[str, int], request_: bytes, answers: Sequence[bytes]) -> None:
+    """Half a connection is enough to be answered; then, or with nothing to answer, it is closed."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(request_)
+    writer.write_eof()
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer.replace(b"202", b"200")) == answers
+    writer.close()
+
+
+async def test_many_large_heads(address: tuple[str, int]) -> None:
+    """Of heads that do not end little is held in all; a small one has room, and so has one after them."""
+    large = b"GET /a HTTP/1.1\r\nA: " + b"a" * 9000, b"\r\n\r\n"
+    HEADS.hold(large, MOST_HEAD_BYTES)
+    try:
+        assert (await talk(address, large[0]))[0].startswith(b"HTTP/1.1 503")
+        assert (await talk(address, GET[:9], GET[9:], seconds=0.2))[0].startswith(b"HTTP/1.1 200")
+    finally:
+        HEADS.release(large)
+    assert (await talk(address, *large, seconds=0.2))[0].startswith(b"HTTP/1.1 200")
+    assert HEADS.hold(large, MOST_HEAD_BYTES)
+    HEADS.release(large)
 
 
 async def test_expecting(address: tuple[str, int]) -> None:

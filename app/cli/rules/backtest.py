@@ -39,7 +39,6 @@ ALERTS = (
     "SELECT due_at, notification, destination FROM deliveries WHERE kind = 'alert' AND state <> 'cancelled'"
     " AND repeat_after IS NULL AND due_at < $1 ORDER BY id"
 )
-QUIET_INCIDENTS = "SELECT count(*) FROM incidents WHERE quiet IS NOT NULL"
 Notified = tuple[datetime, str, str, str, str]
 """When, the rule, the destination, the entity, the step."""
 

@@ -267,10 +267,6 @@ class HttpNotifier(Notifier):
         return session
 
 
-def _let_pass(_: str) -> str:
-    return ""
-
-
 async def _dry_run(
     settings: HttpDestination,
     item: Item,

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from app.model.change import CatalogChange, EntitySnapshot
 from app.model.diff import PropertyChange, fields_of
-from app.model.incident import Route, Severity, Tie
+from app.model.incident import Severity, Tie
 from app.rules.kin.group import blueprint_of, groups_in
 
 if TYPE_CHECKING:
     from app.rules.last_known import LastKnown
+    from app.rules.match import Hit
     from app.rules.rule import Rule
 
 
@@ -26,8 +27,7 @@ class Kin:
         entity: The entity as a change has it; None: the change does not say.
         leads: Its incidents may explain others.
         moved: The change moved one of the fields that matter.
-        routes: Where the incidents of these groups would be alerted, by rule.
-        people: Whom they would call of the catalog, by rule.
+        asked: Where the incidents of these groups would be alerted, and whom they would call, by rule.
         totals: How many entities each group has, by the group's rule, and when they were counted.
         seen: What `ties` gave, by whether the incident is critical.
         due_at: When its incident alerts first, where other incidents decide on that; None: at once.
@@ -39,8 +39,7 @@ class Kin:
     entity: EntitySnapshot | None = None
     leads: bool = False
     moved: bool = False
-    routes: dict[str, tuple[Route, ...]] = field(default_factory=dict)
-    people: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    asked: dict[str, "Hit"] = field(default_factory=dict)
     totals: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)
     seen: dict[bool, tuple[Tie, ...]] = field(default_factory=dict)
     due_at: datetime | None = None
@@ -92,6 +91,7 @@ class Family:
         groups: By rule, the rules of groups that count its incidents.
         fields: By rule, the fields that its incidents depend on.
         leading: The rules whose incidents explain others.
+        causes: By rule, the rules that explain its incidents or group them.
         totals: How many entities groups had when they were counted last.
     """
 
@@ -99,6 +99,7 @@ class Family:
     groups: Mapping[str, tuple["Rule", ...]] = field(default_factory=dict)
     fields: Mapping[str, frozenset[str]] = field(default_factory=dict)
     leading: frozenset[str] = frozenset()
+    causes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     totals: dict[str, tuple[int, Mapping[str, int]]] = field(default_factory=dict)
 
     @classmethod
@@ -116,9 +117,10 @@ class Family:
             if group.of is not None and group.by is not None:
                 groups[group.of] = (*groups.get(group.of, ()), group)
                 fields[group.of] = fields.get(group.of, frozenset()) | {group.by.field}
-        quieting = {rule.quiet_while.rule for rule in rules if rule.quiet_while}
-        grouping = {group.name for several in groups.values() for group in several}
-        return cls(above, groups, fields, frozenset(quieting | grouping))
+        pairs = [(rule.name, rule.quiet_while.rule) for rule in rules if rule.quiet_while]
+        pairs += [(rule.of, rule.name) for rule in rules if rule.of]
+        causes = {name: frozenset(other for rule, other in pairs if rule == name) for name, _ in pairs}
+        return cls(above, groups, fields, frozenset(other for _, other in pairs), causes)
 
     def concerns(self, rule: "Rule", changed: frozenset[str]) -> bool:
         """Tell whether an update of some fields can be one that a rule has something to decide about."""
@@ -127,6 +129,10 @@ class Family:
     def moves(self, rule: "Rule", changed: frozenset[str]) -> bool:
         """Tell whether a change of some fields moves what a rule's incidents depend on."""
         return rule.name in self.fields and not self.fields[rule.name].isdisjoint(changed)
+
+    def ties(self, rule: str, other: str) -> bool:
+        """Tell whether incidents of a rule can be tied to those of another one."""
+        return other in self.causes.get(rule, ())
 
     def kins(
         self, rules: Iterable["Rule"], change: CatalogChange, changes: Iterable[PropertyChange]

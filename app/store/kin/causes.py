@@ -6,16 +6,14 @@ from typing import Any
 
 import orjson
 
-from app.model.incident import Incident
 from app.model.times import Micros, from_micros, to_micros
-from app.rules.kin.quiet import may_be_quiet
-from app.rules.rule import RuleSet
 from app.store.columns import UNTIL_RELEASED
 from app.store.group import Group, entity_of, former_of
+from app.store.kin.groups import counted
 from app.store.kin.relatives import chains
 from app.store.kin.state import FamilyState
 from app.store.queries import messages
-from app.store.transaction import Columns, Row, Transaction
+from app.store.transaction import Columns, Transaction
 
 TIE_COLUMNS: Columns = {
     "incident_id": "text",
@@ -42,6 +40,8 @@ async def settle(tx: Transaction, state: FamilyState, ids: Sequence[int], now: M
         now: The time.
     """
     await _put_ties(tx, state)
+    limits = [(id_, *numbers) for id_, numbers in state.limits.items()]
+    await tx.execute_many("UPDATE incidents SET at_least = $2, until = $3 WHERE id = $1", limits)
     fresh = {id_: ids[number] for id_, number in state.fresh.items()}
     await hush(tx, state.hushed, now, {})
     await release(tx, state.released, now)
@@ -192,8 +192,8 @@ def _waits(tx: Transaction) -> str:
     return tx.waits.replace("state", "deliveries.state")
 
 
-async def emptied(tx: Transaction, incidents: Sequence[str], now: Micros) -> list[str]:
-    """Untie incidents that are closed, by id, and give those of groups that are open with no member.
+async def untie(tx: Transaction, incidents: Sequence[str], now: Micros) -> dict[str, str]:
+    """Untie incidents that are closed, by id, and give those of groups that end by it, each with the reason.
 
     The messages of what stood for them are updated soon.
     """
@@ -206,19 +206,11 @@ async def emptied(tx: Transaction, incidents: Sequence[str], now: Micros) -> lis
         "SELECT DISTINCT quiet FROM incidents WHERE id = ANY($1) AND quiet IS NOT NULL ORDER BY 1",
         list(incidents),
     )
-    keys = sorted({(rule, blueprint, entity) for rule, blueprint, entity, counts in rows if counts})
-    groups: Sequence[Row] = ()
-    if keys:
-        groups = await tx.fetch_each(
-            "SELECT id, EXISTS (SELECT 1 FROM incident_ties AS ties"
-            "  WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3 AND counts_from IS NOT NULL)"
-            " FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3 AND resolved_at IS NULL",
-            ("text", "text", "text"),
-            keys,
-        )
-    if stirred := [*(row[0] for row in causes), *(name for name, has_members in groups if has_members)]:
+    keys = {(rule, blueprint, entity) for rule, blueprint, entity, counts in rows if counts}
+    groups = await counted(tx, keys, now)
+    if stirred := [*(row[0] for row in causes), *(name for name, why in groups.items() if not why)]:
         await refresh(tx, stirred, now)
-    return [name for name, has_members in groups if not has_members]
+    return {name: why for name, why in groups.items() if why}
 
 
 async def below(tx: Transaction, incidents: Sequence[str]) -> list[str]:
@@ -227,25 +219,6 @@ async def below(tx: Transaction, incidents: Sequence[str]) -> list[str]:
         "SELECT id FROM incidents WHERE quiet = ANY($1) AND resolved_at IS NULL", list(incidents)
     )
     return [row[0] for row in rows]
-
-
-def loosened(incidents: Sequence[Incident], rules: RuleSet) -> dict[str, str]:
-    """Find the incidents, by id, that the rules in force do not let be quiet, each with the reason."""
-    by_id = {incident.id: incident for incident in incidents}
-    loose = {}
-    for incident in incidents:
-        rule, cause = rules.by_name.get(incident.rule), by_id.get(incident.quiet or "")
-        if rule is None or incident.quiet is None:
-            continue  # if its own rule is gone, it is closed
-        if cause is None:
-            loose[incident.id] = "what explained it is over"
-            continue
-        while_ = rule.quiet_while
-        if while_ is None or not may_be_quiet(rule, incident.severity) or cause.rule != while_.rule:
-            loose[incident.id] = (
-                f"rule {rule.name!r} is not quiet while {cause.rule!r} has an incident any more"
-            )
-    return loose
 
 
 async def rename(tx: Transaction, group: Group) -> None:

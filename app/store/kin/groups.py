@@ -1,7 +1,7 @@
 """Groups: one incident for many, counted in the transaction of the changes that open and end its members."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
@@ -11,7 +11,7 @@ import orjson
 
 from app.model.change import ENTITY, UPDATE, CatalogChange
 from app.model.incident import Incident
-from app.model.times import MICRO, from_micros, to_micros
+from app.model.times import MICRO, Micros, from_micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState, decide
 from app.rules.kin.group import enough, groups_in, needed
 from app.rules.kin.quiet import waits
@@ -48,19 +48,24 @@ async def take_in(
         return accepted
     since = to_micros(group.changes[-1][0].change.at - MEMORY)
     rows = await tx.fetch_each(
-        f"SELECT {columns} FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3"
+        f"SELECT {columns}, at_least, until FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3"
         " AND (resolved_at IS NULL OR resolved_at >= $4) ORDER BY id",
         ("text", "text", "text", "bigint"),
         [(*key, since) for key in sorted(state.touched)],
     )
     if rows:
         await tx.lock_rows("incidents", sorted(row[0] for row in rows))
-    decided = await _decide_groups(tx, group, state, map(incident_of, rows))
+    limits = {row[0]: (row[-2], row[-1]) for row in rows}
+    decided = await _decide_groups(tx, group, state, [incident_of(row[:-2]) for row in rows], limits)
     return [change.with_alerts(decided.get(change.key)) for change in accepted]
 
 
 async def _decide_groups(
-    tx: Transaction, group: Group, state: FamilyState, incidents: Iterable[Incident]
+    tx: Transaction,
+    group: Group,
+    state: FamilyState,
+    incidents: Iterable[Incident],
+    limits: Mapping[str, tuple[int, int]],
 ) -> dict[str, Decision]:
     """Open and end the incidents of the groups whose members changed, and give the decisions.
 
@@ -69,6 +74,7 @@ async def _decide_groups(
         group: The changes, decided, and not written yet.
         state: What they led to for others.
         incidents: The groups' incidents that are open or ended lately.
+        limits: Of each its limits as they are stored.
 
     Returns:
         What each change led to for groups, by its key.
@@ -87,6 +93,10 @@ async def _decide_groups(
         is_open = next((incident for incident in mine.values() if incident.resolved_at is None), None)
         times = starts[place.key]
         decision = place.decide(mine, is_open, counts[place.key], totals[place.key], times)
+        here = place.limits(totals[place.key])
+        for incident in decision.incidents if decision else filter(None, [is_open]):
+            if here and limits.get(incident.id) != here:
+                state.limits[incident.id] = here
         if decision is None:
             state.stirred |= {is_open.id} if is_open else set()
             continue
@@ -126,6 +136,11 @@ class _Touched:
         """Give how many open members must be counted to decide."""
         return max(needed(self.rule, total), enough(self.rule, total))
 
+    def limits(self, total: int) -> tuple[int, int] | None:
+        """Give how many open members open it, and how many end it; None: that is not known."""
+        is_known = self.rule.share is None or total > 0
+        return (needed(self.rule, total), enough(self.rule, total)) if is_known else None
+
     def decide(
         self,
         incidents: Mapping[str, Incident],
@@ -149,7 +164,14 @@ class _Touched:
         if starts is not None:
             all_, count = len(starts), sum(start <= to_micros(now) for start in starts)
             due_at = from_micros(starts[least - 1]) if count < least <= all_ else None
-        opens = known and all_ >= least and (is_open is None or (waits_ and is_open.due_at != due_at))
+        # A change that only shows that a member is well again says nothing of where the group's would go.
+        asked = self.kin.asked.get(rule.name)
+        opens = (
+            asked is not None
+            and known
+            and all_ >= least
+            and (is_open is None or (waits_ and is_open.due_at != due_at))
+        )
         limit = least - 1 if waits_ else enough(rule, total)
         ends = is_open is not None and (all_ == 0 or (known and (all_ if waits_ else count) <= limit))
         if not (opens or ends):
@@ -170,14 +192,9 @@ class _Touched:
             origin="",
             at=change.at,
         )
-        hit = Hit(
-            rule,
-            matches=opens,
-            resolves=ends,
-            routes=self.kin.routes.get(rule.name, ()),
-            state=f"{count:,} open",
-            people=self.kin.people.get(rule.name, ()),
-            kin=Kin(rule, leads=True, due_at=due_at),
+        kin = Kin(rule, leads=True, due_at=due_at)
+        hit = (asked or Hit(rule, matches=False, resolves=True)).but(
+            matches=opens, resolves=ends, state=f"{count:,} open", kin=kin
         )
         match = Match(about, (), (hit,), f"rule {rule.name!r}: {count:,} open in {blueprint} {name}")
         return decide(match, EntityState(incidents=tuple(incidents.values())), now)
@@ -249,3 +266,34 @@ async def count_entities(tx: Transaction, rule: Rule, blueprints: Sequence[str])
         async for (text,) in tx.stream(states, names):
             counter.update(groups_in(orjson.loads(text).get(rule.by.field)))
     return dict(counter)
+
+
+async def counted(tx: Transaction, keys: Collection[TieKey], now: Micros) -> dict[str, str]:
+    """Count the members of groups that are open, and give the groups' incidents, each with why it ends.
+
+    The reason is empty if it does not: one that would open again with those that count later stays.
+    """
+    if not keys:
+        return {}
+    members = (
+        "SELECT count(*) FROM incident_ties AS ties WHERE ties.rule = $1 AND ties.blueprint = $2"
+        " AND ties.entity = $3 AND counts_from"
+    )
+    rows = await tx.fetch_each(
+        f"SELECT id, coalesce(at_least, 1), CASE WHEN due_at > $4 THEN at_least - 1 ELSE until END,"
+        f" ({members} IS NOT NULL), ({members} <= $4)"
+        " FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3 AND resolved_at IS NULL",
+        ("text", "text", "text", "bigint"),
+        [(*key, now) for key in sorted(keys)],
+    )
+    return {
+        name: few(count) if all_ < at_least and count <= (until or 0) else ""
+        for name, at_least, until, all_, count in rows
+    }
+
+
+def few(count: int) -> str:
+    """Say why a group's incident ends though no change brought that: so many members are open."""
+    if not count:
+        return "nothing of what it counts is open any more"
+    return f"only {count:,} of what it counts {'is' if count == 1 else 'are'} open"

@@ -33,7 +33,9 @@ class FamilyState:
         stirred: The incidents of which what is quiet under them, or open in them, changed.
         fresh: Those of `moved` that opened and may be quiet, with the number of the change that opened each:
             nobody was alerted of them yet.
-        touched: The groups whose members changed, with the number of the change that did so last.
+        touched: The groups whose members changed, with the number of the change that did so last; of those
+            that say where the group's incident would be alerted, if there are any.
+        limits: Of open incidents of groups how many open members open and end them, by id, where it changed.
     """
 
     open: dict[TieKey, str] = field(default_factory=dict)
@@ -46,6 +48,7 @@ class FamilyState:
     stirred: set[str] = field(default_factory=set)
     fresh: dict[str, int] = field(default_factory=dict)
     touched: dict[TieKey, int] = field(default_factory=dict)
+    limits: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def causes(self, kins: Iterable[Kin], known: LastKnown | None, own: Mapping[str, Incident]) -> Causes:
         """Give what is open above an entity, but for what is itself quiet under its incidents."""
@@ -74,10 +77,19 @@ class FamilyState:
             leads = any(kin.leads and kin.rule.name == after.rule for kin in incoming.kins)
             how = "was deleted" if incoming.change.action == DELETE else "is resolved"
             self.move(number, before, after, leads=leads, how=how, replaced=after.id in decision.cancel)
-            # Those of a rule that is gone are closed by who reads the rules.
-            groups = {group.name for kin in incoming.kins for group in kin.groups}
-            ties = {tie.key for tie in (*(before.ties if before else ()), *after.ties) if tie.rule in groups}
-            self.touched |= dict.fromkeys(ties, number)
+            self._touch(number, incoming, (*(before.ties if before else ()), *after.ties))
+
+    def leave(self, number: int, incoming: Incoming, merged: Incident) -> None:
+        """Take in that an incident ends since another one, of its entity's new name, goes on for it."""
+        self.moved[merged.id] = merged.but(ties=())
+        self._touch(number, incoming, merged.ties)
+
+    def _touch(self, number: int, incoming: Incoming, ties: Iterable[Tie]) -> None:
+        # Those of a rule that is gone are closed by who reads the rules.
+        asked = {group.name: group.name in kin.asked for kin in incoming.kins for group in kin.groups}
+        for tie in ties:
+            if asked.get(tie.rule) or (tie.rule in asked and tie.key not in self.touched):
+                self.touched[tie.key] = number
 
     def move(
         self, number: int, before: Incident | None, after: Incident, *, leads: bool, how: str, replaced: bool

@@ -1,18 +1,15 @@
 """Deliveries: written, tried, cancelled, retried, reminded of."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, get_args
-
-from pydantic import ValidationError
 
 from app.model.delivery import Alert, Outcome, State
 from app.model.incident import Step
 from app.model.notification import Notification
 from app.model.times import MICRO, Micros, micros_or_none, to_micros
 from app.store.columns import UNTIL_RELEASED
-from app.store.rows import NewDelivery, notification_json
+from app.store.rows import NewDelivery, notification_json, notification_of
 from app.store.transaction import Columns, Row, Transaction
 
 DELIVERY_COLUMNS: Columns = {
@@ -108,11 +105,8 @@ async def tell_once(
         to_micros(since),
     )
     change_id = await tx.fetch_value("SELECT id FROM changes WHERE key = $1", change_key)
-    earlier = []
-    for (text,) in rows:
-        with suppress(ValidationError):  # written by another release
-            earlier.append(Notification.read(text).title)
-    if change_id is None or any(title.startswith(begins) for title in earlier):
+    earlier = filter(None, (notification_of(text) for (text,) in rows))
+    if change_id is None or any(notice.title.startswith(begins) for notice in earlier):
         return False
     await insert(tx, [of_alert(alert, change_id, to_micros(now)) for alert in alerts])
     return True
@@ -154,11 +148,11 @@ async def rewrite(
 async def _rewrite(
     tx: Transaction, rows: Sequence[Row], new: Callable[[str, Notification], Notification]
 ) -> None:
-    rewritten = []
-    for number, incident_id, text in rows:
-        with suppress(ValidationError):  # written by another release: it is given up when its turn comes
-            notification = new(incident_id, Notification.read(text))
-            rewritten.append((number, notification_json(notification)))
+    rewritten = [
+        (number, notification_json(new(incident_id, said)))
+        for number, incident_id, text in rows
+        if (said := notification_of(text))  # else it is given up when its turn comes
+    ]
     await tx.execute_many(
         "UPDATE deliveries SET notification = $2 WHERE id = $1 AND state = 'pending'", rewritten
     )
@@ -219,9 +213,9 @@ async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> N
         times = {"waiting_since": to_micros(due_at), "due_at": to_micros(due_at), "repeat_after": after}
         # What was held may have gone out as a beginning; to be repeated, it is none.
         reminder = following(copied, to_micros(now), incident_id=incident_id, step=Step.REMINDED, **times)
-        notification = Notification.read(reminder.notification)
-        text = notification_json(notification.but(at=due_at, step=Step.REMINDED))
-        again.append(reminder._replace(notification=text))
+        if said := notification_of(reminder.notification):
+            text = notification_json(said.but(at=due_at, step=Step.REMINDED))
+            again.append(reminder._replace(notification=text))
     await insert(tx, again)
 
 

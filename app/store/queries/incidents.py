@@ -14,8 +14,7 @@ from app.store.cursor import LAST, number_of, page_of
 from app.store.kin import causes, shown
 from app.store.queries import deliveries, reports
 from app.store.queries.accept import INCIDENT, incident_of
-from app.store.queries.page import readable
-from app.store.rows import NewDelivery, notification_json
+from app.store.rows import NewDelivery, notification_json, notification_of
 from app.store.transaction import Row, Transaction
 from app.store.views import IncidentFilter, IncidentRow, Page
 
@@ -158,8 +157,8 @@ async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) 
         alerts += await alerts_of(tx, incident, Step.RESOLVED, lambda last: last.closing(why, now), now)
     await deliveries.insert(tx, alerts)
     await reports.announce(tx, cancelled, at)
-    if groups := await causes.emptied(tx, [*ids], at):
-        closed += await close(tx, groups, "all that it counted was closed", now)
+    for group, reason in (await causes.untie(tx, [*ids], at)).items():
+        closed += await close(tx, [group], reason, now)
     return closed
 
 
@@ -188,8 +187,24 @@ async def alerts_of(
         return []
     facts = {"incident_id": incident.id, "step": step, "severity": incident.severity}
     alert = deliveries.following(last, to_micros(now), **facts)
-    said = say(Notification.read(alert.notification).named(incident.entity))
+    said = say(_said(incident, alert.notification, now))
     return [_for_place(alert, said, place) for place in places]
+
+
+def _said(incident: Incident, text: str, now: datetime) -> Notification:
+    """Read what was said last of an incident; of what another release has written only what it is about."""
+    bare = Notification(
+        step=Step.CHANGED,
+        rule=incident.rule,
+        severity=incident.severity,
+        blueprint=incident.blueprint,
+        entity=incident.entity,
+        title=incident.entity,
+        change=None,
+        at=now,
+        opened_at=incident.opened_at,
+    )
+    return (notification_of(text) or bare).named(incident.entity)
 
 
 def _for_place(alert: NewDelivery, said: Notification, place: Route) -> NewDelivery:
@@ -205,8 +220,7 @@ async def put_later(tx: Transaction, incident: Incident, later: Iterable[Later],
     last = await tx.fetch_row(LAST_ALERT, incident.id)
     if last is None:
         return
-    said_last = Notification.read(last[3]).named(incident.entity)
-    said_last = said_last.but(acknowledged=None, version=incident.version, **UNMOVED)
+    said_last = _said(incident, last[3], now).but(acknowledged=None, version=incident.version, **UNMOVED)
     alerts, told = [], {place.queue: place for place in incident.told_so_far}
     for step, route, after, due_at in later:
         said = said_last.but(step=step, at=due_at, window=after if step is Step.ESCALATED else None)
@@ -226,10 +240,15 @@ async def put_told(tx: Transaction, incident: Incident) -> None:
 async def locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
     """Read those of some incidents, by id, that are open; until the end they stay as they are."""
     where = "FROM incidents WHERE id = ANY($1) AND resolved_at IS NULL ORDER BY id"
-    entities = await tx.fetch(f"SELECT blueprint, entity {where}", list(names))
+    entities = await tx.fetch(  # and of what they are tied to: it may end with them
+        "SELECT incidents.blueprint, incidents.entity, ties.blueprint, ties.entity FROM incidents"
+        " LEFT JOIN incident_ties AS ties ON ties.incident_id = incidents.id"
+        " WHERE incidents.id = ANY($1) AND resolved_at IS NULL",
+        list(names),
+    )
     if not entities:
         return []
-    await tx.lock({(blueprint, entity) for blueprint, entity in entities})
+    await tx.lock({key for row in entities for key in ((row[0], row[1]), (row[2], row[3])) if key[0]})
     below = await causes.below(tx, names)
     await tx.lock_rows("incidents", sorted({*names, *below}))
     return [incident_of(row) for row in await tx.fetch(f"SELECT {INCIDENT} {where}", list(names))]
@@ -237,4 +256,4 @@ async def locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
 
 def _incident_row_of(row: Row) -> IncidentRow:
     *columns, text, cause = row
-    return IncidentRow(incident_of(columns), None if text is None else readable(text), cause or "")
+    return IncidentRow(incident_of(columns), None if text is None else notification_of(text), cause or "")

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
-from app.model.notification import Message, Notification
+from app.model.notification import Message
 from app.model.times import Micros
 from app.store.columns import acknowledgement_of
 from app.store.kin import shown
 from app.store.queries import deliveries
+from app.store.rows import notification_of
 from app.store.transaction import Row, Transaction
 
 UPDATES = "/updates"
@@ -46,13 +45,12 @@ async def stories(tx: Transaction, message_id: int, at: Micros) -> dict[str, Any
     )
     readable = []
     for first, last, incident_id, acknowledged_at, acknowledged_by, version in rows:
-        try:
-            ends = Notification.read(first), Notification.read(last)
-        except ValidationError:  # written by another release: its line stays as it is
+        begin, end = notification_of(first), notification_of(last)
+        if begin is None or end is None:  # its line stays as it is
             continue
         now = {"acknowledged": acknowledgement_of(acknowledged_at, acknowledged_by), "version": version}
-        (last_now,) = await shown.with_others(tx, [(incident_id, ends[1].but(**now))], at)
-        readable.append((last_now if first == last else ends[0], last_now, incident_id))
+        (last_now,) = await shown.with_others(tx, [(incident_id, end.but(**now))], at)
+        readable.append((last_now if first == last else begin, last_now, incident_id))
     return {"message": Message(channel, ts), "stories": tuple(readable)}
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pydantic import ValidationError
-
 from app.model.delivery import Outcome, State
 from app.model.digest import STILL
 from app.model.incident import Step
@@ -14,6 +12,7 @@ from app.store.columns import UNTIL_RELEASED
 from app.store.cursor import LAST, number_of, page_of
 from app.store.queries.queues import UNREADABLE
 from app.store.queue_state import QueueState
+from app.store.rows import notification_of
 from app.store.transaction import Row, Transaction
 from app.store.views import Delivery, DeliveryAttempt, Page
 
@@ -199,7 +198,7 @@ async def news(tx: Transaction, since: datetime, limit: int) -> list[Notificatio
     )
     first: dict[tuple[int, str], Notification] = {}
     for change_id, text in rows:
-        notification = readable(text)
+        notification = notification_of(text)
         if notification is not None and notification.step not in (Step.NOTICE, *STILL):
             first.setdefault((change_id, notification.rule), notification)
     return sorted(first.values(), key=lambda notification: notification.at)
@@ -220,25 +219,13 @@ def _delivery_of(row: Row) -> Delivery:
         queue=queue,
         destination=destination,
         state=State.ON_HOLD if held_back else State(state),
-        notification=readable(notification) or _unreadable(),
+        notification=notification_of(notification) or _unreadable(),
         created_at=from_micros(created_at),
         ended_at=time_or_none(ended_at),
         attempts=attempts_,
         detail=QUIET_DETAIL if quiet else (on_hold if held_back else detail) or "",
         next_at=from_micros(next_at) if waits and not quiet else None,
     )
-
-
-def readable(text: str) -> Notification | None:
-    """Read a stored notification; None: this release cannot read it.
-
-    Args:
-        text: The notification as JSON.
-    """
-    try:
-        return Notification.read(text)
-    except ValidationError:  # written by another release
-        return None
 
 
 def _unreadable() -> Notification:

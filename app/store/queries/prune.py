@@ -20,8 +20,6 @@ OLD = {
     "messages": (
         "posted_at < $1 AND NOT EXISTS (SELECT 1 FROM incident_messages WHERE message_id = messages.id)"
     ),
-    # A run's reports go with their change.
-    "reports": "created_at < $1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE report_id = reports.id)",
     "quarantine": "received_at < $1",
     "reconcile_runs": "started_at < $1",
 }

@@ -39,13 +39,13 @@ DUE_QUEUES = (
     " ORDER BY next_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED"
 )
 HEAD = (
-    "SELECT destination, body, message_id, report_id FROM deliveries JOIN changes ON changes.id = change_id"
+    "SELECT destination, body, message_id, run FROM deliveries JOIN changes ON changes.id = change_id"
     " WHERE queue = $1 AND state = 'pending' AND due_at <= $2 {} ORDER BY deliveries.id LIMIT 1"
 )
 # What waits for one destination; updates of one message, or reports to one run, wait for themselves.
 TOGETHER = (
     "deliveries.queue = $1 AND state = 'pending' AND due_at <= $2 AND destination = $3"
-    " AND deliveries.message_id IS NOT DISTINCT FROM $4 AND report_id IS NOT DISTINCT FROM $5"
+    " AND deliveries.message_id IS NOT DISTINCT FROM $4 AND run IS NOT DISTINCT FROM $5"
 )
 WAITING = (
     "SELECT deliveries.id, key, notification, waiting_since, messages.channel, messages.ts, traceparent,"
@@ -156,11 +156,11 @@ async def _head(
         head = known or await tx.fetch_row(HEAD.format(""), queue, at)
         if head is None:
             return None
-        destination, body, message_id, report_id = head
+        destination, body, message_id, run = head
         limit = batch_limits.get(destination, 1)
-        if message_id is None and report_id is None:
+        if message_id is None and run is None:
             limit = min(limit, CLAIMED_DELIVERIES)
-        together = (queue, at, destination, message_id, report_id)
+        together = (queue, at, destination, message_id, run)
         rows = await tx.fetch(WAITING, *together, 0, limit)
         readable = [delivery for row in rows if (delivery := await _read_or_give_up(tx, row, at))]
         if not readable:
@@ -171,11 +171,10 @@ async def _head(
             waiting = await tx.fetch_value(f"SELECT count(*) FROM deliveries WHERE {TOGETHER}", *together)
         if len(readable) < len(rows):
             body = await tx.fetch_value("SELECT body FROM changes WHERE key = $1", readable[0].change_key)
-        fields = {"destination": destination, "deliveries": tuple(readable), "waiting": waiting, "body": body}
+        facts = {"destination": destination, "deliveries": tuple(readable), "waiting": waiting, "body": body}
+        fields = facts | {"run": run}
         if message_id is not None:
             fields |= await messages.stories(tx, message_id, at)
-        if report_id is not None:
-            fields["run"] = await tx.fetch_value("SELECT run FROM reports WHERE id = $1", report_id)
         return fields
 
 

@@ -1,7 +1,7 @@
 """Reports: what a run in Port shows of the change that it brought.
 
-A run has a row in `reports`, and each report to it is a delivery of the kind ``report``. So what waits for
-one run goes out as one, and nothing of it counts as an alert.
+Each is a delivery of the kind ``report`` with the run's id. So what waits for one run goes out as one, and
+nothing of it counts as an alert.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,10 @@ REPORTED = f"kind = 'alert' AND repeat_after IS NULL AND step <> '{Step.NOTICE}'
 
 async def put(tx: Transaction, report: Report, change_id: int, now: Micros) -> None:
     """Write the report of a change that is stored, unless its run has one of the same change."""
-    await tx.execute(
-        "INSERT INTO reports (run, created_at) VALUES ($1, $2) ON CONFLICT (run) DO NOTHING", report.run, now
-    )
-    report_id = await tx.fetch_value("SELECT id FROM reports WHERE run = $1", report.run)
-    if not await tx.fetch_value(
-        "SELECT 1 FROM deliveries WHERE change_id = $1 AND report_id = $2", change_id, report_id
-    ):
+    known = "SELECT 1 FROM deliveries WHERE change_id = $1 AND run = $2"
+    if not await tx.fetch_value(known, change_id, report.run):
         delivery = deliveries.of_alert(report.delivery, change_id, now)
-        await deliveries.insert(tx, [delivery._replace(kind="report", report_id=report_id)])
+        await deliveries.insert(tx, [delivery._replace(kind="report", run=report.run)])
 
 
 async def announce(tx: Transaction, ended: Sequence[int], now: Micros) -> None:
@@ -39,25 +34,25 @@ async def announce(tx: Transaction, ended: Sequence[int], now: Micros) -> None:
         ended: The numbers of deliveries that have ended.
         now: The time.
     """
-    if not ended or not await tx.fetch_value("SELECT 1 FROM reports LIMIT 1"):
+    if not ended or not await tx.fetch_value("SELECT 1 FROM deliveries WHERE run IS NOT NULL LIMIT 1"):
         return  # no run waits for a report
     # Two queues may end a change's last two deliveries at the same moment: the second waits here,
     # and then sees, with its next statement, what the first has written.
     rows = await tx.fetch(
-        f"SELECT id, change_id, report_id, {deliveries.COPIED} FROM deliveries"
-        " WHERE report_id IS NOT NULL AND change_id IN ("
+        f"SELECT id, change_id, run, {deliveries.COPIED} FROM deliveries"
+        " WHERE run IS NOT NULL AND change_id IN ("
         f"  SELECT change_id FROM deliveries WHERE id = ANY($1) AND {REPORTED})"
         " ORDER BY id FOR NO KEY UPDATE",
         list(ended),
     )
-    first: dict[tuple[int, int], list[Any]] = {}
-    for _, change_id, report_id, *copied in rows:
-        first.setdefault((change_id, report_id), copied)
-    for (change_id, report_id), copied in first.items():
+    first: dict[tuple[int, str], list[Any]] = {}
+    for _, change_id, run, *copied in rows:
+        first.setdefault((change_id, run), copied)
+    for (change_id, run), copied in first.items():
         if not await tx.fetch_value(
             f"SELECT 1 FROM deliveries WHERE change_id = $1 AND {tx.waits} AND {REPORTED} LIMIT 1", change_id
         ):
-            report = deliveries.following(copied, now, kind="report", report_id=report_id)
+            report = deliveries.following(copied, now, kind="report", run=run)
             await deliveries.insert(tx, [report])
 
 
@@ -65,8 +60,7 @@ async def fate(tx: Transaction, run: str) -> Fate | None:
     """Read what became of the change that a run has brought; None: nothing is known of the run."""
     change = await tx.fetch_row(
         "SELECT changes.id, received_at, reason, min(deliveries.created_at),"
-        "  count(*) FILTER (WHERE state = 'pending') FROM reports"
-        " JOIN deliveries ON report_id = reports.id JOIN changes ON changes.id = change_id"
+        "  count(*) FILTER (WHERE state = 'pending') FROM deliveries JOIN changes ON changes.id = change_id"
         " WHERE run = $1 GROUP BY changes.id ORDER BY changes.id DESC LIMIT 1",
         run,
     )

@@ -13,7 +13,7 @@ from app.model.silence import Silence, SilencePreview
 from app.model.times import from_micros, micros_or_none, to_micros
 from app.store.columns import acknowledgement_of, told_of
 from app.store.queries import deliveries, incidents, messages, reports
-from app.store.rows import notification_json
+from app.store.rows import notification_json, notification_of
 from app.store.transaction import Row, Transaction
 
 ESCAPED = re.compile(r"\[([*?[])\]")
@@ -27,6 +27,7 @@ BEHIND = (
     " AND later.queue = deliveries.queue AND later.id > deliveries.id AND later.state = 'pending' LIMIT 1"
 )
 """Whether something waits after an alert, of its incident and for its queue."""
+AGAIN = "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1"
 ENDED_WITH_INCIDENT = (
     "incident_id IS NOT NULL AND NOT EXISTS"
     " (SELECT 1 FROM incidents WHERE incidents.id = incident_id AND resolved_at IS NULL)"
@@ -187,12 +188,8 @@ async def settle(tx: Transaction, now: datetime) -> None:
     )
     for number, hours, *about in ended:
         if hours:  # what belongs to no incident is as much news as it was
-            await tx.execute(
-                "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1"
-                " WHERE silence_id = $2 AND state = 'silenced' AND incident_id IS NULL",
-                to_micros(now),
-                number,
-            )
+            loose = "silence_id = $2 AND state = 'silenced' AND incident_id IS NULL"
+            await tx.execute(f"{AGAIN} WHERE {loose}", to_micros(now), number)
         # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
             "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL,"
@@ -214,8 +211,11 @@ async def settle(tx: Transaction, now: datetime) -> None:
             to_micros(now),
         )
         for delivery_id, text, heard, is_open, incident_id, entity, places, queue, *person in rows:
-            said = Notification.read(text).named(entity).but(acknowledged=acknowledgement_of(*person))
-            knows = heard is not None and not is_over(Notification.read(heard))
+            knows = heard is not None and not ((told := notification_of(heard)) and is_over(told))
+            if (kept := notification_of(text)) is None:  # it is given up when its turn comes
+                await tx.execute(f"{AGAIN} WHERE id = $2", to_micros(now), delivery_id)
+                continue
+            said = kept.named(entity).but(acknowledged=acknowledgement_of(*person))
             if not (is_open or knows):  # of the trouble: its end is no news, whenever it came
                 await _keep_back(tx, incident_id, queue, number, now)
                 continue
@@ -224,10 +224,9 @@ async def settle(tx: Transaction, now: datetime) -> None:
             if is_open and not hours and not is_over(news):  # one that is open again ended first
                 news = _reminder(news, knows, places, queue, now)
             await tx.execute(
-                "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1,"
                 # An escalation is found by its time again, when an acknowledgement is taken back.
-                "  due_at = CASE WHEN step = 'escalated' THEN due_at ELSE 0 END, step = $2, notification = $3"
-                " WHERE id = $4",
+                f"{AGAIN}, due_at = CASE WHEN step = 'escalated' THEN due_at ELSE 0 END,"
+                " step = $2, notification = $3 WHERE id = $4",
                 to_micros(now),
                 news.step,
                 notification_json(news),
@@ -263,7 +262,8 @@ async def _keep_back(tx: Transaction, incident_id: str, queue: str, number: int,
         *(incident_id, queue),
     )
     told, waits = ([row for row in rows if (row[1] == "delivered") is is_told] for is_told in (True, False))
-    if not all(is_over(Notification.read(text)) for *_, text in [*told[-1:], *waits]):
+    last = [notification_of(text) for *_, text in [*told[-1:], *waits]]
+    if not all(alert is not None and is_over(alert) for alert in last):
         return  # it was told, or will be
     waiting, at = [name for name, *_ in waits], to_micros(now)
     locked = f"SELECT id FROM deliveries WHERE id = ANY($1) AND {tx.waits} ORDER BY id FOR UPDATE SKIP LOCKED"

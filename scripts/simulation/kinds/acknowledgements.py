@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.listener import Listener
 from scripts.simulation.network import Serve
 from scripts.simulation.slack import WORKSPACE
-from scripts.simulation.world import World
+from scripts.simulation.world import DATABASE, World
 
 AFTER_SECONDS = {"oncall": 20, "boss": 45}
 """When an incident that nobody has acknowledged goes where."""
@@ -170,7 +171,10 @@ class Acknowledgements(Kind):
         except Exception as error:  # noqa: BLE001 - whoever has asked sees that it failed
             self._world.say(f"{process.name} cannot do {wish.id}: {error}")
             return
-        if wish.answered_at is None:
+        with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as store:
+            # A click is answered also where Slack does not say who may act: nothing is done then.
+            done = store.execute("SELECT 1 FROM actions WHERE id = ?", [wish.id]).fetchone()
+        if done and wish.answered_at is None:
             wish.answered_at = self._world.loop.time()
 
     def look(self, store: sqlite3.Connection) -> None:

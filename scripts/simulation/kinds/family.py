@@ -138,9 +138,12 @@ class Family:
                 yield f"{name} is {entity.health}, nothing explains it, and nobody is told"
             if is_open and told[-1].alert["state"] not in (entity.health, ""):
                 yield f"{name} is {entity.health}, and the last told is {told[-1].alert['state']}"
-        peers = [one for one in entities.values() if one.blueprint == "peer" and one.health != "Healthy"]
-        if peers and not any(self._heard["peer-health", one.name] for one in peers):
-            yield "of peers in a circle nobody is told"
+        peers = [
+            name for name, one in entities.items() if one.blueprint == "peer" and one.health != "Healthy"
+        ]
+        last = [told[-1].step for name in peers if (told := self._heard["peer-health", name])]
+        if peers and all(step == "resolved" for step in last):
+            yield f"of peers in a circle, {', '.join(peers)} fail, and nobody is told of any"
 
     def broken(self) -> Iterator[str]:
         """Judge all that was told, step by step."""

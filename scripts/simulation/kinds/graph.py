@@ -47,7 +47,7 @@ RULES = """\
     on: [CREATE, UPDATE]
     when: {property: health, to: {not: Healthy}}
     resolve: {property: health, to: Healthy}
-    quiet_while: {relation: needs, rule: peer-health}
+    quiet_while: {relation: needs, rule: peer-health%s}
     send: peers
 """
 QUIET = "    quiet_while: {relation: site, rule: site-health, wait: 30s}\n"
@@ -98,6 +98,7 @@ class Graph(Kind):
         "site_silenced": 0.05,
         "site_rule_removed": 0.02,  # for some seconds
         "sites_heal": 0.5,  # in the end, all of them
+        "peers_fail": 0.4,  # in the end, all that are well
     }
 
     def __init__(self, world: World) -> None:
@@ -112,6 +113,7 @@ class Graph(Kind):
         self.silenced: set[str] = set()
         self.all: dict[str, Entity] = {}
         self._has_rule, self._works = True, list[asyncio.Task[None]]()
+        self._peers_wait = ", wait: 20s" if world.chance.stream("circle waits").random() > 0.5 else ""
         at = world.loop.time()
         for number in range(sites):
             self._add(Entity(f"site-{number}", "site", "Up", {}, at))
@@ -137,7 +139,8 @@ class Graph(Kind):
         jobs = [
             f'  {name}: {{type: http, url: "http://{name}.sim/", steps: {steps}}}\n' for name in self.jobs
         ]
-        rules = RULES % ", ".join(f"T{number}: team-{number}" for number in range(self.teams))
+        teams = ", ".join(f"T{number}: team-{number}" for number in range(self.teams))
+        rules = RULES % (teams, self._peers_wait)
         if self._has_rule:
             place = rules.index("    send:")
             rules = SITE_RULE + rules[:place] + QUIET + rules[place:]
@@ -306,6 +309,10 @@ class Graph(Kind):
             for entity in self.all.values():
                 if entity.blueprint == "site":
                     self._happen(entity, "Up", {})
+        if chance.stream("peers fail").random() < self.faults["peers_fail"]:
+            for entity in self.all.values():
+                if entity.blueprint == "peer":
+                    self._happen(entity, "Slow" if entity.health == "Healthy" else "", {})
 
     def settled_at(self) -> float:
         """Give when what waits has been told."""

@@ -50,7 +50,9 @@ CREATE TABLE incidents (
     acknowledged_by TEXT NOT NULL DEFAULT '', -- JSON: who, and by which way; empty: nobody
     version     INTEGER NOT NULL DEFAULT 1,   -- grows with each step and each acknowledgement
     escalates_from INTEGER,                  -- its escalations count from then; null: it has none
-    quiet       TEXT                          -- the incident that explains it: nobody is alerted meanwhile
+    quiet       TEXT,                         -- the incident that explains it: nobody is alerted meanwhile
+    at_least    INTEGER,                      -- a group's: so many open members open it; null: it is none
+    until       INTEGER                       -- a group's: it ends when so many are open, or fewer
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX open_incidents ON incidents (blueprint, entity, rule) WHERE resolved_at IS NULL;
 CREATE INDEX incidents_of_entity ON incidents (blueprint, entity, resolved_at);
@@ -142,14 +144,6 @@ CREATE TABLE incident_messages (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX incidents_of_message ON incident_messages (message_id);
 
--- The runs in Port that wait for a report of what became of their change.
-CREATE TABLE reports (
-    id         INTEGER PRIMARY KEY,
-    run        TEXT    NOT NULL UNIQUE,
-    created_at INTEGER NOT NULL
-) STRICT;
-CREATE INDEX reports_by_time ON reports (created_at);
-
 CREATE TABLE deliveries (
     id            INTEGER PRIMARY KEY,
     change_id     INTEGER NOT NULL REFERENCES changes (id) ON DELETE CASCADE,
@@ -168,7 +162,7 @@ CREATE TABLE deliveries (
     state         TEXT    NOT NULL CHECK (state IN ('pending', 'dead', 'delivered', 'cancelled', 'silenced')),
     ended_at      INTEGER,
     message_id    INTEGER REFERENCES messages (id) ON DELETE CASCADE,  -- the message that it updates
-    report_id     INTEGER REFERENCES reports (id) ON DELETE CASCADE,   -- the run that it reports to
+    run           TEXT,                       -- the run in Port that it reports to
     silence_id    INTEGER,                    -- the last silence that suppressed it
     copied_at     INTEGER                     -- when the fallback got it, while its queue was on hold
 ) STRICT;
@@ -184,7 +178,7 @@ CREATE INDEX deliveries_of_change ON deliveries (change_id);
 CREATE INDEX deliveries_of_incident ON deliveries (incident_id, queue) WHERE incident_id IS NOT NULL;
 -- To delete a message or a report is to look for its deliveries; without these, among all that there ever were.
 CREATE INDEX deliveries_of_message ON deliveries (message_id) WHERE message_id IS NOT NULL;
-CREATE INDEX deliveries_of_report ON deliveries (report_id) WHERE report_id IS NOT NULL;
+CREATE INDEX deliveries_of_run ON deliveries (run) WHERE run IS NOT NULL;
 CREATE INDEX deliveries_by_rule ON deliveries (rule, change_id);
 CREATE INDEX deliveries_by_end ON deliveries (ended_at, state, kind) WHERE ended_at IS NOT NULL;
 
