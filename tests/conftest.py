@@ -4,6 +4,7 @@ import gc
 import json
 import logging
 import pkgutil
+import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -31,6 +32,10 @@ from app.store.store import Store
 from app.store.views import Delivery
 from tests.postgres import PostgresServer
 
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # of a shell's background job: processes would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # jsonschema, which only tests use, takes 1.5 s to import the grammars of a format that no schema here has.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 SECRET = "test-client-secret-4711"
@@ -96,8 +101,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             if module.name != "app.__main__":
                 import_module(module.name)
     coverage.pause()
-    # pytest writes each test module anew, for its asserts, which takes longer than to import it: each worker begins
-    # with others, and finds the rest written.
+    # pytest writes each test module anew, for its asserts, which takes longer than to import it: each worker
+    # begins with others, and finds the rest written.
     if worker := getattr(session.config, "workerinput", None):
         number = int(worker["workerid"].removeprefix("gw"))
         modules = sorted(TESTS.rglob("test_*.py"))[number :: worker["workercount"]]

@@ -197,8 +197,9 @@ EVENTS = {
         "PORT_CLIENT_SECRET."
     ),
     "request_malformed": (
-        "What came over a connection is no HTTP request, or its head has more than 64 kB or 100 headers. It "
-        "was answered with `status`, and closed. HTTPS that is sent to this port looks like it, too."
+        "What came over a connection is no HTTP request, or its head has more than 64 kB or 100 headers, or "
+        "large heads take too much memory (503). It was answered with `status`, and closed. HTTPS that is "
+        "sent to this port looks like it, too."
     ),
     "request_refused": (
         "A request was answered 503: bodies that nobody has signed take too much memory or time. Somebody "

@@ -19,9 +19,9 @@ TURN_SECONDS = 5
 RESTS = 9
 """After a proof that failed come so many times as long without one."""
 MOST_HEAD_BYTES = 16 * 1024 * 1024
-"""As much of heads that have not all arrived is in memory at once."""
+"""As much of large heads is in memory at once."""
 FREE_HEAD_BYTES = 4 * 1024
-"""So much of each does not count: Port's have a tenth of it."""
+"""Those of a connection are large if they have more: Port's have a tenth of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,20 +33,22 @@ class _Body:
 
 
 class Heads:
-    """The large heads that have arrived in part."""
+    """The large heads of requests that are not answered, whole or in part."""
 
     def __init__(self) -> None:
         self._held: dict[object, int] = {}
         self._bytes = 0
 
     def hold(self, sender: object, size: int) -> bool:
-        """Note how much of a sender's head has arrived, and return whether there is room for it."""
+        """Note how much a sender's heads have by now, and return whether there is room for them."""
+        if size <= FREE_HEAD_BYTES:
+            return True
         self._bytes += size - self._held.get(sender, 0)
         self._held[sender] = size
         return self._bytes <= MOST_HEAD_BYTES
 
     def release(self, sender: object) -> None:
-        """Forget a head that has ended."""
+        """Forget a sender's heads."""
         self._bytes -= self._held.pop(sender, 0)
 
 

@@ -14,7 +14,7 @@ from typing_extensions import override
 from uvicorn.protocols.http import httptools_impl
 
 from app.receive.pieces import MAX_READ_BYTES, InPieces
-from app.receive.unproven import FREE_HEAD_BYTES, Heads
+from app.receive.unproven import Heads
 from app.receive.whole import PATH, TAKE, Take, WholeChange, may_wait
 
 log = structlog.get_logger(__name__)
@@ -29,17 +29,8 @@ MAX_PIPELINED = 10
 """So many requests may wait for the answer to the one before."""
 MAX_REST_BYTES = 64 * 1024
 """As much of a body may come after the answer."""
-HEAD_SECONDS = 10
-"""So long a head may take, and a new connection be silent."""
-MAX_BODY_SECONDS = 20
-"""So long a body may take: longer than the webhook waits for it, which answers 408."""
-UNREAD_SECONDS = 30
-"""So long a client may read nothing of an answer that waits for it."""
-
 MAX_PARTED = 1_000
 """So many changes may wait for the rest of a small body before the application sees them."""
-PARTED_SECONDS = 0.5
-"""So long each may wait; then it is a request as any other."""
 
 HEADS = Heads()
 
@@ -50,18 +41,22 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     No websocket is spoken, nor HTTP/2: a request that asks for them is answered in HTTP/1.1, as it may be.
     """
 
-    head_seconds: float = HEAD_SECONDS
-    body_seconds: float = MAX_BODY_SECONDS
-    unread_seconds: float = UNREAD_SECONDS
-    parted_seconds: float = PARTED_SECONDS
+    head_seconds = 10.0
+    """So long a head may take, and a new connection be silent."""
+    body_seconds = 20.0
+    """So long a body may take: longer than the webhook waits for it, which answers 408."""
+    unread_seconds = 30.0
+    """So long a client may read nothing of an answer that waits for it."""
+    parted_seconds = 0.5
+    """So long a small body may wait for its rest; then it is a request as any other."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ws_protocol_class = None
         self._unread = 0  # bytes since the last that meant something
+        self._head = 0  # bytes of the last request's; what is pipelined behind it fits a read
         self._trailers = self._rest = 0
-        self._in_head = True
-        self._in_request = False
+        self._in_head, self._in_request = True, False
         # Under a path of the server's own, or with its limit of requests, the application must see each.
         direct = not self.root_path and self.limit_concurrency is None
         self._take: Take | None = self.app_state.get(TAKE) if direct else None
@@ -75,7 +70,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_protocol(InPieces(self))
-        self._set_deadline(self.head_seconds)
+        self._deadline = self.loop.call_later(self.head_seconds, self.timeout_keep_alive_handler)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -85,8 +80,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         super().connection_lost(exc)
         self.resume_writing()
         self.pipeline.clear()
-        # It refers to this: what its request holds would stay until garbage is collected.
-        self.cycle = None  # type: ignore[assignment]
+        self._forget()  # it refers to this: what its request holds would stay until garbage is collected
 
     @override
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -128,8 +122,9 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             if in_body and self.cycle.body and not self._answered():
                 self.flow.pause_reading()  # until the application asks for more: it counts what it holds
             if self._deadline is None:
-                self._set_deadline(self.body_seconds if in_body else self.head_seconds)
-            if self._unread > FREE_HEAD_BYTES and not HEADS.hold(self, self._unread):
+                seconds = self.body_seconds if in_body else self.head_seconds
+                self._deadline = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+            if not HEADS.hold(self, self._head + self._unread):
                 self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         elif self._deadline is not None:
             self._end_deadline()
@@ -142,12 +137,15 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:  # of a trailer: nobody reads it, and among the headers it could pass for one
-            self._trailers += 1
-        if len(self.headers) + self._trailers >= MAX_HEADERS:
-            self._break(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if self._in_head:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
+        else:  # of a trailer: nobody reads it, and among the headers it could pass for one
+            self._trailers += 1
+        if len(self.headers) + self._trailers > MAX_HEADERS:
+            self._break(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     @override
     def on_headers_complete(self) -> None:
@@ -158,8 +156,10 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             self._break(HTTPStatus.BAD_REQUEST)
         if self.parser.should_upgrade():
             return
+        self._unread, self._head = 0, head
+        if not HEADS.hold(self, head):
+            self._break(HTTPStatus.SERVICE_UNAVAILABLE)
         self._in_head = False
-        self._unread = 0
         self._end_deadline()
         alone = self._take is not None and self._answered()
         if alone and self.url == PATH and self.parser.get_method() == b"POST":
@@ -192,9 +192,16 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             return
         super().on_message_complete()
         if self.cycle.response_complete:  # it was answered before all of it had come
+            self._forget()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
+
+    @override
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._answered() and not self._in_request:
+            self._forget()
 
     @override
     def pause_writing(self) -> None:
@@ -248,17 +255,19 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             self._parted = None
             _PARTED.discard(self)
 
+    def _forget(self) -> None:
+        """Hold nothing of the last request: a connection may be idle for minutes."""
+        self.cycle = self.scope = None  # type: ignore[assignment]
+        self.headers, self.url, self._head = [], b"", 0
+        HEADS.release(self)
+
     def _answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
-
-    def _set_deadline(self, seconds: float) -> None:
-        self._deadline = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _end_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-            HEADS.release(self)
 
     def _break(self, status: HTTPStatus) -> None:
         """End the parsing: `data_received` answers."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ from app.store import queries
 from app.store.opening import open_store
 from app.web.api.models import DeliveryOut
 from tests.conftest import NO_TLS, SECRET, count, rules_with_rate
+from tests.forking import AT_THE_START, ForkedProgram
 from tests.waiting import until
 
 APP = (sys.executable, "-m", "app")
@@ -53,7 +55,8 @@ class Listener:
         folder: Its working directory.
         slack_url: The webhook's address.
         settings: Further environment variables; without a RULES_FILE the built-in rule holds.
-        command: What to start; `--port` is added.
+        command: What to start; `--port` is added. APP is forked from a process that has imported it.
+        anew: Whether APP is started as a person would, which takes a second.
         rate: How many messages a second the default destination takes, without a RULES_FILE.
     """
 
@@ -64,6 +67,7 @@ class Listener:
         *,
         command: Sequence[str] = SERVE,
         rate: float = 1000,
+        anew: bool = False,
         **settings: str,
     ) -> None:
         self.folder = folder
@@ -83,7 +87,8 @@ class Listener:
             | settings
         )
         self.log = folder / "log.txt"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | ForkedProgram | None = None
+        self._anew = anew
 
     @property
     def database_url(self) -> str:
@@ -92,10 +97,7 @@ class Listener:
 
     async def start(self) -> None:
         """Start it, and return when it is ready."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
-            )
+        self.process = self._run(self.command, self.environment, self.log)
 
         async def ready() -> bool:
             assert self.process is not None
@@ -107,6 +109,15 @@ class Listener:
 
         async with httpx.AsyncClient(verify=NO_TLS) as client:
             await until(ready)
+
+    def _run(
+        self, command: Sequence[str], environment: dict[str, str], output: Path
+    ) -> subprocess.Popen[bytes] | ForkedProgram:
+        other_program = tuple(command[:3]) != APP or environment["PYTHONPATH"] != str(ROOT)
+        if self._anew or other_program or AT_THE_START & environment.keys():
+            with output.open("ab") as file:
+                return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=file, stderr=file)
+        return ForkedProgram(command[3:], self.folder, environment, output)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -121,15 +132,10 @@ class Listener:
 
     async def command_line(self, *arguments: str) -> str:
         """Run another command with the same settings, and return what it prints."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", *arguments),
-            cwd=self.folder,
-            env=self.environment | {"COLUMNS": "200"},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        return output.decode()
+        output = self.folder / f"command-{token_hex(4)}.txt"
+        process = self._run((*APP, *arguments), self.environment | {"COLUMNS": "200"}, output)
+        await asyncio.to_thread(process.wait)
+        return output.read_text()
 
     async def deliveries(self) -> list[DeliveryOut]:
         """Return the deliveries in its database, as the API shows them, oldest first."""

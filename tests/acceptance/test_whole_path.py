@@ -49,7 +49,10 @@ async def test_from_nothing_to_an_alert(tmp_path: Path, slack: StandInSlack) -> 
             "SMEE_URL": f"{smee}/own-channel",
             "WEBHOOK_URL": "",
         }
-        async with listening(tmp_path, slack.url, **settings) as listener, tunnel(listener) as said:
+        async with (
+            listening(tmp_path, slack.url, anew=True, **settings) as listener,
+            tunnel(listener) as said,
+        ):
             made = await listener.command_line("bootstrap")
             assert made.count(": created") == 3, made
             async with PortClient(

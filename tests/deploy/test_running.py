@@ -211,7 +211,7 @@ async def test_the_images_healthcheck(tmp_path: Path, slack: StandInSlack) -> No
     healthcheck = [sys.executable, str(ROOT / "deploy/healthcheck.py")]
     proxy = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     dispatch = (sys.executable, "-m", "app", "dispatch", "--host=0.0.0.0")
-    async with listening(tmp_path, slack.url, command=dispatch) as listener:
+    async with listening(tmp_path, slack.url, command=dispatch, anew=True) as listener:
         assert listener.process is not None
         command = [*healthcheck, str(listener.process.pid)]
         done = await asyncio.to_thread(subprocess.run, command, env=os.environ | proxy, check=False)

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.errors import SettingsError
 from app.main import UNLIMITED, limit_uvicorn
@@ -204,6 +205,21 @@ async def test_a_connection_is_kept_between_requests(address: tuple[str, int]) -
     writer.close()
 
 
+@pytest.mark.parametrize(
+    "request_", [GET, POST + b"Content-Length: 1\r\n\r\na", CHANGE + b"Content-Length: 0\r\n\r\n"]
+)
+async def test_an_idle_connection_holds_nothing(address: tuple[str, int], request_: bytes) -> None:
+    """What it had of its last request is gone when that is answered: it may be idle for minutes."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(request_.replace(b"Host: x", b"Host: x\r\nA: " + b"a" * 9000))
+    assert (await reader.readline()).startswith(b"HTTP/1.1 20")
+    assert HEADS.hold(request_, MOST_HEAD_BYTES)
+    HEADS.release(request_)
+    gc.collect()
+    assert not [one for one in gc.get_objects() if isinstance(one, RequestResponseCycle)]
+    writer.close()
+
+
 async def test_pipelined(address: tuple[str, int]) -> None:
     """Some requests may wait for the answer before; a thousand in one packet are not kept in memory."""
     answer, _ = await talk(address, GET * MAX_PIPELINED, seconds=1)
@@ -272,7 +288,8 @@ async def test_many_large_heads(address: tuple[str, int]) -> None:
     large = b"GET /a HTTP/1.1\r\nA: " + b"a" * 9000, b"\r\n\r\n"
     HEADS.hold(large, MOST_HEAD_BYTES)
     try:
-        assert (await talk(address, large[0]))[0].startswith(b"HTTP/1.1 503")
+        for pieces in large[:1], [b"".join(large)]:
+            assert (await talk(address, *pieces))[0].startswith(b"HTTP/1.1 503")
         assert (await talk(address, GET[:9], GET[9:], seconds=0.2))[0].startswith(b"HTTP/1.1 200")
     finally:
         HEADS.release(large)
