@@ -67,6 +67,7 @@ class Dispatcher:
         self._away_since: datetime | None = EPOCH
         self._back_at: datetime | None = None
         self._copied_at = EPOCH
+        self._claimed_at: datetime | None = None
         self.last_turn: datetime | None = None
 
     def wake(self, queues: Collection[str] = ()) -> None:
@@ -140,9 +141,9 @@ class Dispatcher:
             )
         except StoreUnavailable as error:
             log.error("queues_not_claimed", reason=str(error))
-            self._away_since, self._back_at = self._away_since or self.last_turn, None
+            self._away_since, self._back_at = self._away_since or self._claimed_at, None
             return
-        self.last_turn = self._clock()
+        self._claimed_at, self.last_turn = now, self._clock()
         self._back_at = self._back_at or self.last_turn
         if abs(self.last_turn - self._back_at) > SPARED:
             self._away_since = None

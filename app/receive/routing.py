@@ -54,8 +54,8 @@ async def match_and_route(
     matched = match(book.rules, change, results)
     watched = book.watched.get(change.blueprint) if change.resource == ENTITY else None
     asked = (*matched.hits, *_groups(matched.hits))
-    if all(hit.rule.name in book.plain for hit in asked):  # as of most: it is the way of every change
-        routed = [hit.but(routes=_plain_routes(hit, change, book)) for hit in asked]
+    if book.plain.issuperset([hit.rule.name for hit in asked]):  # as of most: it is the way of every change
+        routed = [hit.to(_plain_routes(hit, change, book)) for hit in asked]
         return matched.but(hits=_without_groups(routed, matched), watched=watched)
     way = _Way(change, body, book, evaluate, look_up, dict(results), event)
     # What chooses a destination may fail as well; the default gets the alert then.
@@ -91,7 +91,8 @@ async def match_and_route(
 
 def _groups(hits: Iterable[Hit]) -> Iterable[Hit]:
     """List the groups in which incidents count: where theirs would be alerted is found out with the rest."""
-    rules = {rule.name: rule for hit in hits if hit.kin for rule in hit.kin.groups}
+    kins = [hit.kin for hit in hits if hit.kin]
+    rules = {rule.name: rule for kin in kins for rule in kin.groups}
     return [Hit(rule, matches=True, resolves=False) for rule in rules.values()]
 
 

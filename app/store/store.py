@@ -91,10 +91,10 @@ class Store:
         One whose `decide` raises fails alone, with that error.
         """
         accepted = await self._database.accept(batch)
-        if any(change.alerts and not change.duplicate for change in accepted) or any(
-            incoming.report for incoming in batch
-        ):
-            self._database.notify()
+        for incoming, change in zip(batch, accepted, strict=True):
+            if incoming.report or (change.alerts and not change.duplicate):
+                self._database.notify()
+                break
         return accepted
 
     async def quarantine(

@@ -60,10 +60,11 @@ class Oracle:
                 continue
             if not all(table.channels for table in tables):
                 continue
-            for places in ({table.channels[change.team] for table in tables}, {PAGER}):
+            # The newest first: in an older one what a message counts may stand for another change.
+            for places in ([*dict.fromkeys(table.channels[change.team] for table in tables[::-1])], [PAGER]):
                 # First by its value: what a message counts can stand for one change only.
                 named = any(self._history.is_named(place, change) for place in places) or self._told(newer)
-                if not named and not any(self._history.has_heard(place, change) for place in sorted(places)):
+                if not named and not any(self._history.has_heard(place, change) for place in places):
                     yield f"#{' or #'.join(sorted(places))} is never told of {change.shown}, {why}"
 
     def _told(self, changes: list[Change]) -> bool:

@@ -1,7 +1,7 @@
 """The delivery loop over a real store, with a destination that obeys the test, and a clock to move."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -216,6 +216,7 @@ class AwayStore(Store):
 
     away = False
     refused = 0
+    looked: Callable[[], None] | None = None
 
     @override
     async def write(self, *args: Any, **kwargs: Any) -> Any:
@@ -225,7 +226,10 @@ class AwayStore(Store):
     @override
     async def claim(self, **how: Any) -> list[Claim]:
         self._judge()
-        return await super().claim(**how)
+        claims = await super().claim(**how)
+        if self.looked:
+            self.looked()
+        return claims
 
     def _judge(self) -> None:
         if self.away:
@@ -233,16 +237,23 @@ class AwayStore(Store):
             raise StoreUnavailable("it is away")
 
 
-async def test_what_was_sent_is_recorded_however_long_the_store_is_away(rig: Rig) -> None:
-    """The living process knows that it sent: neither it nor another one, away as well, sends again."""
+@pytest.mark.parametrize("lapses", [False, True])
+async def test_what_was_sent_is_recorded_however_long_the_store_is_away(rig: Rig, lapses: bool) -> None:
+    """The living process knows that it sent: neither it nor another one, away as well, sends again.
+
+    The lease may even have lapsed while the other one was looking, just before it could not any more.
+    """
     stores = [AwayStore(rig.store._database) for _ in range(2)]  # noqa: SLF001
     mine, other = Rig(stores[0]), Rig(stores[1])
     other.clock = other.dispatcher._clock = other.sender._clock = mine.clock  # noqa: SLF001
     other.dispatcher._new_token = lambda: "other"  # noqa: SLF001
 
     async def goes_away() -> None:
-        for store in stores:
-            store.away = True
+        stores[0].away, stores[1].away = True, not lapses
+
+    def pass_the_end_of_the_lease() -> None:
+        mine.clock.now += QUEUE_LEASE
+        stores[1].looked, stores[1].away = None, True
 
     mine.notifier.script = [goes_away]
     async with other.running():
@@ -251,6 +262,9 @@ async def test_what_was_sent_is_recorded_however_long_the_store_is_away(rig: Rig
             await until(lambda: mine.dispatcher.last_turn is not None)
             await mine.add("one", "two")
             await until(lambda: mine.notifier.taken == ["one"])
+            stores[1].looked = pass_the_end_of_the_lease if lapses else None
+            other.dispatcher.wake()
+            await until(lambda: stores[1].away)
             other.dispatcher.wake()
             await until(lambda: bool(stores[1].refused))
             mine.clock.now += 3 * QUEUE_LEASE

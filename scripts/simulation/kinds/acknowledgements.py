@@ -73,6 +73,7 @@ class Acknowledgements(Kind):
         "acknowledged_by_click": 0.6,  # in Slack, if there is a button; else on the page
         "clicked_twice": 0.3,  # the same click comes again, to any process
         "taken_back": 0.3,
+        "taken_back_in_the_end": 0.5,  # of all that is acknowledged then
     }
     channels: ClassVar = {"watch": "C0000000W"}
     by_token = frozenset({"watch"})
@@ -115,9 +116,16 @@ class Acknowledgements(Kind):
             self._people.append(asyncio.ensure_future(self._watch()))
 
     def mend(self) -> None:
-        """Let people sleep."""
+        """Let people sleep, and before that let some take back what is acknowledged: it escalates in the quiet."""
         for task in self._people:
             task.cancel()
+        random, last = self._world.chance.stream("taken back in the end"), dict[str, str]()
+        for wish in self.wishes.values():
+            last[wish.incident] = wish.verb
+        for incident, verb in last.items():
+            taken_back = random.random() < self.faults["taken_back_in_the_end"]
+            if taken_back and verb == "acknowledge":
+                self._people.append(asyncio.ensure_future(self._act("unacknowledge", incident, 0.1)))
 
     async def _watch(self) -> None:
         """Look at what the desk hears, and act some time later."""
