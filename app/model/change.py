@@ -4,11 +4,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
 import orjson
+
+from app.model.immutable import immutable
 
 CREATE = "CREATE"
 UPDATE = "UPDATE"
@@ -19,13 +21,15 @@ ACTION_RUN = "run"
 RECONCILE = "reconcile"
 """The origin of a change that reconciling found: Port sent no webhook."""
 
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=datetime.isoformat
+)
 RULE_RESULT = "_rule_result"
 """The blueprint of Port's own entities that hold what a scorecard's rule says of another entity, `entity`.
 https://docs.port.io/scorecards/concepts-and-structure (rule result)"""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class EntitySnapshot:
     """An entity of the catalog at one moment, without bookkeeping (``updatedAt`` and the like)."""
 
@@ -51,7 +55,7 @@ class EntitySnapshot:
         return self.title if kind == "title" else list(self.teams) or None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class CatalogChange:
     """One change in Port's catalog.
 
@@ -123,14 +127,14 @@ def change_key(
     resource: str,
     blueprint: str,
     entity: str,
-    at: str,
+    at: datetime,
     before: EntitySnapshot | None,
     after: EntitySnapshot | None,
     timer: str | None = None,
 ) -> str:
     """Make the change's key: SHA-256, in hex, over the canonical JSON of what makes it this change.
 
-    `at` is the event's own time, in one notation. Two timers of one entity that run out at the same
+    `at` is the event's own time, UTC. Two timers of one entity that run out at the same
     moment differ in nothing but `timer`, so it counts too.
     """
     # Null and missing are one value already, and keys are sorted: every body of a change gives one key.

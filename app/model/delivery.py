@@ -1,15 +1,15 @@
 """An alert, and the states of its delivery."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from app.model.immutable import immutable
 from app.model.incident import Route
 from app.model.notification import Notification
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Alert:
     """One notification for one destination.
 

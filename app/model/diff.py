@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from app.model.change import EntitySnapshot
+from app.model.immutable import immutable
 
 Path = tuple[str, ...]
 Field = str
@@ -20,7 +20,7 @@ UNORDERED = frozenset(("team", "relations"))
 INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class PropertyChange:
     """One value that changed.
 

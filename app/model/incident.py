@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-from app.model.immutable import Immutable
+from app.model.immutable import Immutable, immutable
 
 Severity = Literal["critical", "warning", "info"]
 RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
@@ -86,7 +86,7 @@ class Acknowledgement:
     by: Person
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Route:
     """A way to a destination.
 
@@ -131,7 +131,7 @@ class Tie(NamedTuple):
         return self[:3]
 
 
-@dataclass(frozen=True)
+@immutable(frozen=True)
 class Incident(Immutable):
     """Something wrong with one entity, by one rule.
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 import orjson
@@ -17,6 +18,8 @@ from app.observe.events import EVENTS
 
 LEAST_SECRET_CHARS = 8
 """A shorter text may be any word: to hide it would hide what the log says."""
+PLAIN = frozenset((str, int, bool, type(None)))
+"""Types of values that JSON has."""
 OURS = frozenset({"time", "level", "logger"})
 """Fields that hold nothing from elsewhere."""
 
@@ -32,7 +35,8 @@ class Hider:
         # The longest first: a secret may be a part of another.
         forms = {secret for secret in secrets if len(secret) >= LEAST_SECRET_CHARS}
         # A library may have quoted one.
-        forms |= {json.dumps(secret)[1:-1] for secret in forms} | {repr(secret)[1:-1] for secret in forms}
+        written = (json.dumps, partial(json.dumps, ensure_ascii=False), repr)
+        forms |= {write(secret)[1:-1] for secret in forms for write in written}
         self._secrets = sorted(forms, key=len, reverse=True)
 
     def __call__(self, value: Any) -> Any:
@@ -49,6 +53,10 @@ class Hider:
             case Mapping():
                 return {self._hide(str(key)): self(item) for key, item in value.items()}
         return self._hide(repr(value))
+
+    def finds(self, text: str) -> bool:
+        """Tell whether a text has a secret in it, as it is or as JSON has it."""
+        return any(secret in text for secret in self._secrets)
 
     def _hide(self, text: str) -> str:
         for secret in self._secrets:
@@ -80,28 +88,36 @@ class _Line:
             self._traceback(logger, level, event)
         hide, name = self._hide, event.pop("event", None)
         line = {
-            "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "time": datetime.now(UTC),
             "level": level,
             "event": name if name in EVENTS else hide(name),
         }
         for key, value in event.items():
-            line[key] = hide(value)
+            items = value if type(value) is list else (value,)
+            line[key] = value if PLAIN.issuperset(map(type, items)) else hide(value)
         line["logger"] = logger.name
-        return self._encode(line)
+        written = self._encode(line)
+        if hide.finds(written):  # hardly ever; to look into each field takes three times as long
+            written = self._encode(line | {key: hide(line[key]) for key in event})
+        return written
 
 
 def _encoder(*, unicode: bool) -> Callable[[Any], str]:
     # Kept, because `json.dumps` would make one for each event. What the stream cannot write, it would escape
     # in Python's way, which is not JSON's.
-    standard = json.JSONEncoder(ensure_ascii=not unicode, separators=(",", ":")).encode
+    standard = json.JSONEncoder(ensure_ascii=not unicode, separators=(",", ":"), default=_time).encode
 
     def encode(event: Any) -> str:
         try:
-            return orjson.dumps(event).decode()
+            return orjson.dumps(event, option=orjson.OPT_UTC_Z).decode()
         except TypeError:  # half an emoji, a number of 65 bits
             return standard(event)
 
     return encode if unicode else standard
+
+
+def _time(time: datetime) -> str:
+    return time.isoformat().replace("+00:00", "Z")
 
 
 class _Named(structlog.WriteLogger):

@@ -68,7 +68,8 @@ def delivery_spans(
 def note(*spans: Span, **attributes: str | int | bool) -> None:
     """Add attributes to spans; ``port.`` is put before their names."""
     for each in spans:
-        each.set_attributes(_named(attributes))
+        if each.is_recording():
+            each.set_attributes(_named(attributes))
 
 
 def fail(kind: str, *spans: Span) -> None:

@@ -105,19 +105,21 @@ class Intake:
             JqUnavailable: What the rules say of it cannot be found out now; nothing is stored.
             StoreUnavailable: It could not be stored.
         """
-        structlog.contextvars.unbind_contextvars("change")
+        now = self.clock()
         with span(self.tracer, "parse"):
-            change = parse_event(signed)
+            try:
+                change = parse_event(signed)
+            except Exception:
+                structlog.contextvars.unbind_contextvars("change")  # of one before
+                raise
         # Not only until this returns: the request's other log lines name the change, too.
         structlog.contextvars.bind_contextvars(change=change.key)
         with span(self.tracer, "decide and store", change=change.key, action=change.action) as stored:
-            matched = await match_and_route(
-                change, signed.body, self.book, self.evaluate, self.look_up, self.clock()
-            )
+            matched = await match_and_route(change, signed.body, self.book, self.evaluate, self.look_up, now)
             if reconciled is not None:
                 matched = _for_reconciling(matched, reconciled)
             report = self._report(change)
-            (accepted,) = await self.store.accept([self._incoming(matched, signed, reconciled, report)])
+            (accepted,) = await self.store.accept([self._incoming(matched, signed, now, reconciled, report)])
             note(stored, alerts=accepted.alerts, duplicate=accepted.duplicate)
         if accepted.stored:
             self._wake(accepted, report)
@@ -172,10 +174,13 @@ class Intake:
             self.wake({alert.queue for alert in alerts})
 
     def _incoming(
-        self, matched: Match, signed: Signed, reconciled: Reconciled | None, report: Report | None
+        self,
+        matched: Match,
+        signed: Signed,
+        now: datetime,
+        reconciled: Reconciled | None,
+        report: Report | None,
     ) -> Incoming:
-        now = self.clock()
-
         def decided(state: EntityState) -> Decision:
             # Compared here, inside the transaction: a webhook may have come since the state was read.
             known_version = state.known.version if state.known else 0
@@ -189,7 +194,7 @@ class Intake:
             signed.body,
             now,
             decided,
-            traceparent(),
+            None if self.tracer is OFF else traceparent(),
             watched=watched,
             report=report,
             kins=tuple(matched.kins.values()),

@@ -9,10 +9,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from app.errors import Cause, SignatureRejected
+from app.model.immutable import immutable
 
 SIGNATURE_HEADER = "x-port-signature"
 TIMESTAMP_HEADER = "x-port-timestamp"
@@ -25,7 +25,7 @@ MAX_REENCODED_BYTES = 256 * 1024
 """Larger bodies must arrive as they were signed: encoding one again would take a second."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Signed:
     """A body that is proven to come from Port.
 
@@ -38,7 +38,7 @@ class Signed:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class SignatureClaim:
     """The signature that a request's headers give for its body.
 

@@ -229,7 +229,7 @@ class Condition(Strict):
             return ""
         return f"{self.pair(change).name} {state}" if named else state
 
-    @property
+    @cached_property
     def threshold(self) -> str:
         """The number that the value crosses, in words: ``above 80``; empty: it crosses none."""
         if self.above is not None:
@@ -272,10 +272,6 @@ class Condition(Strict):
         """Take the value after a change; a scorecard that its body does not name is as it was."""
         value = self.value(change.after)
         return self.value(change.before) if value is None and self.scorecard and change.after else value
-
-    def crosses(self, value: Any) -> bool:
-        """Tell whether it has a threshold, and a value is beyond it."""
-        return bool(self.threshold) and self.beyond(value)
 
     def beyond(self, value: Any) -> bool:
         """Tell whether a value is a number, or a level, above or below the limit."""

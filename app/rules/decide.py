@@ -4,13 +4,13 @@ It needs the entity's state, so it runs inside the store's transaction; it is pu
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from app.model.change import UPDATE, CatalogChange
 from app.model.delivery import Alert
-from app.model.immutable import Immutable
+from app.model.immutable import Immutable, immutable
 from app.model.incident import RANKS, Incident, Route, Step, advance, counted, places_of
 from app.rules.kin.quiet import UNTIL_TOLD, Causes, tied, waits, why_moved, why_not_late, why_quiet
 from app.rules.last_known import LastKnown, after_change, after_reconciling, was_alerted
@@ -25,7 +25,7 @@ MEMORY = MAX_WINDOW
 MAX_OPENINGS = 99  # in a day: more is too often, whatever the number
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class EntityState:
     """The state of an entity when a decision is taken.
 
@@ -44,7 +44,7 @@ class EntityState:
     step: timedelta = timedelta(0)
 
 
-@dataclass(frozen=True)
+@immutable(frozen=True)
 class Decision(Immutable):
     """What a change leads to.
 
@@ -140,7 +140,7 @@ def _last_known(
 
 
 def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: datetime) -> Decision:
-    hit = hit.but(routes=places_of((), hit.routes))
+    hit = hit.to(places_of((), hit.routes))
     rule, change = hit.rule, matched.change
     mine = [incident for incident in state.incidents if incident.rule == rule.name]
     incident = next((incident for incident in mine if incident.resolved_at is None), None)
@@ -170,7 +170,7 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
         step, rise = Step.OPENED, 0  # it is too bad to be quiet any longer, and news to everybody
     # What still waits has alerted nobody.
     told = after.told_so_far if after.flapping or not (waits(after, now) or waits(incident, now)) else ()
-    hit = hit.but(routes=places_of(told, hit.routes))
+    hit = hit.to(places_of(told, hit.routes))
     facts: dict[str, Any] = {"worse": rise > 0, "better": rise < 0}
     if rise > 0 and after.acknowledged:  # somebody looks after what is less bad than this
         facts["unacknowledged"] = after.acknowledged.by.name
@@ -270,7 +270,7 @@ def _escalates(
         # One whose time has come is lost only if it has not been sent.
         wanted = tuple(route for route in routes if since + span > now or route.queue not in reached)
         facts: dict[str, Any] = {"due_at": since + span, "repeat": span, "window": span}
-        alerts += make_alerts(hit.but(routes=wanted), matched, Step.ESCALATED, incident, **facts)
+        alerts += make_alerts(hit.to(wanted), matched, Step.ESCALATED, incident, **facts)
         places |= {route.queue: replace(route, later=True) for route in wanted}
     more = tuple(place for queue, place in places.items() if queue not in reached)
     return incident.but(told=(*incident.told, *more), escalates_from=since), alerts

@@ -16,6 +16,7 @@ import orjson
 
 from app.model.change import DELETE, CatalogChange
 from app.model.diff import Field, PropertyChange, fields_of, same_field
+from app.model.immutable import immutable
 from app.model.times import MICRO, Micros, to_micros
 from app.rules.rule import Rule
 from app.rules.watched import Watched
@@ -48,7 +49,7 @@ class ReconcileAlert:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class LastKnown:
     """The last known state of an entity.
 

@@ -9,7 +9,7 @@ from app.model.change import ACTION_RUN, ENTITY, TIMER_EXPIRED, UPDATE, CatalogC
 from app.model.delivery import Alert
 from app.model.diff import PropertyChange, diff
 from app.model.digest import STILL
-from app.model.immutable import Immutable
+from app.model.immutable import Immutable, immutable
 from app.model.incident import Incident, Route, Step
 from app.model.notification import Notification, text_of
 from app.rules.condition import Condition, JqError, Results
@@ -22,7 +22,7 @@ MAX_REASONS = 5  # nobody reads more of them
 MAX_REASON_VALUE_CHARS = 50  # of a value
 
 
-@dataclass(frozen=True)
+@immutable(frozen=True)
 class Hit(Immutable):
     """A rule that a change matches, or whose incident it may end.
 
@@ -48,6 +48,10 @@ class Hit(Immutable):
     escalations: tuple[tuple[timedelta, tuple[Route, ...]], ...] = ()
     kin: Kin | None = None
 
+    def to(self, routes: tuple[Route, ...]) -> "Hit":
+        """Give the same for these routes."""
+        return self if routes is self.routes else self.but(routes=routes)
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -69,7 +73,7 @@ class Failure:
         return f"rule {self.rule.name!r}: {self.text}"
 
 
-@dataclass(frozen=True)
+@immutable(frozen=True)
 class Match(Immutable):
     """The result of matching a change, without knowing any state.
 

@@ -201,9 +201,9 @@ class Rule(Strict):
         """Say which threshold its `main` value is beyond: ``above 80``; of several the one crossed now."""
         if main is None:
             return ""
-        leaves = [leaf for leaf in self.leaves if leaf.path == main.path and leaf.crosses(main.after)]
-        crossed = (leaf for leaf in leaves if leaf.matches(change, {}))
-        leaf = next(crossed, leaves[0] if leaves else None)
+        beyond = [leaf for leaf in self.leaves if leaf.threshold and leaf.beyond(main.after)]
+        leaves = [leaf for leaf in beyond if leaf.path == main.path]
+        leaf = next((leaf for leaf in leaves if leaf.matches(change, {})), leaves[0] if leaves else None)
         return leaf.threshold if leaf else ""
 
     def severity_of(self, change: CatalogChange, state: str) -> Severity:

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +17,7 @@ ALWAYS: frozenset[Field] = frozenset({"title", "team"})
 """Every alert names them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Watched:
     """What of a blueprint's entities the rules read.
 
@@ -26,6 +27,10 @@ class Watched:
 
     fields: frozenset[Field] | None
 
+    @cached_property
+    def _paths(self) -> list[tuple[Field, list[str]]]:
+        return [(field, field.split(".", 1)) for field in (ALWAYS if self.fields is None else self.fields)]
+
     def __contains__(self, field: Field) -> bool:
         if self.fields is None:
             return field in ALWAYS or field.partition(".")[0] in AT_TOP
@@ -34,8 +39,8 @@ class Watched:
     def values(self, entity: EntitySnapshot) -> dict[Field, Any]:
         """Take the watched values of an entity; where fields are named, null stands for what it lacks."""
         if self.fields is not None:
-            return {field: entity.value(*field.split(".", 1)) for field in self.fields}
-        values: dict[Field, Any] = {field: entity.value(*field.split(".", 1)) for field in ALWAYS}
+            return {field: entity.value(*path) for field, path in self._paths}
+        values: dict[Field, Any] = {field: entity.value(*path) for field, path in self._paths}
         parts = (entity.properties, entity.relations, entity.scorecards)
         for kind, items in zip(("properties", "relations", "scorecards"), parts, strict=True):
             values |= {f"{kind}.{name}": value for name, value in items.items() if value is not None}

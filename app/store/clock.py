@@ -77,10 +77,12 @@ NOTE_UNLESS_LOCKED = NOTE.replace(
 )
 
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def machine_uptime() -> Micros:
     """Give the microseconds since this machine was started; sleep counts, where the system counts it."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return Micros(time.clock_gettime_ns(clock) // 1000)
+    return Micros(time.clock_gettime_ns(_CLOCK) // 1000)
 
 
 def steady() -> datetime:

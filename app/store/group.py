@@ -133,8 +133,8 @@ class Group:
     @property
     def renames(self) -> list[tuple[str, str, str]]:
         """The blueprint, the former and the new name of each entity that was renamed, as patterns."""
-        keys = ((former_of(taken.change), entity_of(taken.change)) for taken, _ in self.changes)
-        pairs = ((former, entity[1]) for former, entity in keys if former)
+        changes = (taken.change for taken, _ in self.changes)
+        pairs = ((former, entity_of(each)[1]) for each in changes if (former := former_of(each)))
         return [(glob.escape(former[0]), glob.escape(former[1]), glob.escape(name)) for former, name in pairs]
 
     def _decide(self, entity: EntityKey, incoming: Incoming) -> Decision:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from app.model.change import CatalogChange
 from app.model.delivery import Alert, Outcome, State
+from app.model.immutable import immutable
 from app.model.incident import Route
 from app.model.notification import NOTIFICATION, Message, Notification
 from app.model.report import Report
@@ -20,7 +21,7 @@ from app.rules.decide import Decision, EntityState
 from app.rules.kin.ties import Kin
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Incoming:
     """A change on its way into the store.
 
@@ -54,7 +55,7 @@ class Incoming:
         return replace(self, received_at=self.received_at + step, step=step) if step else self
 
 
-@dataclass(frozen=True, slots=True)
+@immutable(frozen=True, slots=True)
 class Accepted:
     """What became of a change.
 

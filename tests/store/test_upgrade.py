@@ -125,7 +125,8 @@ def steps(tmp_path: Path) -> Path:
     table = re.search(r"CREATE TABLE deliveries .*?\) STRICT;", first, re.DOTALL)
     indexes = re.findall(r"CREATE INDEX \w+ ON deliveries .*?;", first, re.DOTALL)
     assert table
-    wider = table[0].replace("deliveries", "new_deliveries", 1).replace("'silenced')", "'silenced', 'quiet')")
+    wider = table[0].replace("deliveries", "new_deliveries", 1)
+    wider = wider.replace("state = 'silenced'", "state = 'silenced' OR state = 'quiet'")
     script = [
         wider,
         "INSERT INTO new_deliveries SELECT * FROM deliveries;",

@@ -13,6 +13,7 @@ first, then incidents by their id, then deliveries.
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import itemgetter
 
 from app.model.incident import Incident, Tie
 from app.model.times import from_micros, micros_or_none, time_or_none, times_json, times_of, to_micros
@@ -122,7 +123,7 @@ async def _look_up(tx: Transaction, changes: Sequence[tuple[EntityKey, Incoming]
     group.last_at = {entity: time_or_none(at) for entity, (at,) in zip(since, newest, strict=True)}
     rows = await tx.fetch_each(
         f"SELECT {INCIDENT} FROM incidents WHERE blueprint = $1 AND entity = $2"
-        " AND (resolved_at IS NULL OR resolved_at >= $3) ORDER BY id",
+        " AND (resolved_at IS NULL OR resolved_at >= $3)",
         ("text", "text", "bigint"),
         [(*entity, at) for entity, at in since.items()],
     )
@@ -132,7 +133,7 @@ async def _look_up(tx: Transaction, changes: Sequence[tuple[EntityKey, Incoming]
         locked = await tx.lock_rows("incidents", ids, columns=INCIDENT)
         rows = [row for row in locked if row[0] in own] or rows
     tied = await relatives.look_up_ties(tx, changes, own, group)
-    for row in rows:
+    for row in sorted(rows, key=itemgetter(0)):  # of most there is none, for which SQLite would sort as well
         incident = incident_of(row, tied.get(row[0], ()))
         group.incidents.setdefault((incident.blueprint, incident.entity), {})[incident.id] = incident
     return group

@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from app.errors import SchemaTooNew, StoreUnavailable
+from app.model.incident import Step
 from app.store.sqlite.copy import copy_database
 
 log = structlog.get_logger(__name__)
@@ -23,6 +25,12 @@ LONG_LOG_BYTES = 4 * WAL_BYTES
 LEAST_SQLITE = (3, 40)
 """What the SQL needs: 3.38 for `->>`, 3.39 for IS NOT DISTINCT FROM, and 3.40 is what is tested."""
 UPGRADE_SECONDS = 600.0  # how long another process's upgrade, with its copy of a large file, may take
+
+
+# Until it is told, the module looks for long how to write a value of these types; a change has fifteen.
+_AS_THEY_ARE: dict[type, Any] = {type(None): {}.get, bool: int, bytes: bytes, Step: str}
+for _type, _same in _AS_THEY_ARE.items():
+    sqlite3.register_adapter(_type, _same)
 
 
 def demand_version(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:

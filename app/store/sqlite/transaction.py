@@ -68,20 +68,23 @@ class SQLiteTransaction(Transaction):
     @override
     async def fetch_each(self, query: str, types: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:
         del types  # SQLite infers them
-        execute, statement = self._connection.execute, in_sqlite(query)
+        # Of one cursor, since to make one takes as long as to find a row.
+        execute, statement = self._connection.cursor().execute, in_sqlite(query)
         return [answer for row in rows for answer in execute(statement, row)]
 
     @override
     async def insert_many(
         self, table: str, columns: Columns, rows: Sequence[Row], *, conflict: str = ""
     ) -> None:
-        self._connection.executemany(_insert(table, columns, conflict), rows)
+        # Values are taken out of a plain tuple much faster than out of a named one.
+        self._connection.executemany(_insert(table, columns, conflict), map(tuple, rows))
 
     @override
     async def insert_numbered(self, table: str, columns: Columns, rows: Sequence[Row]) -> Sequence[int]:
-        execute, statement = self._connection.execute, _insert(table, columns)
-        # RETURNING would keep each row in a table of its own first.
-        return [execute(statement, row).lastrowid or 0 for row in rows]
+        self._connection.executemany(_insert(table, columns), rows)
+        # With one writer the numbers follow each other. RETURNING would keep each row in a table of its own.
+        (last,) = self._connection.execute("SELECT last_insert_rowid()").fetchone()
+        return range(last + 1 - len(rows), last + 1)
 
     @override
     async def lock(self, keys: Collection[tuple[str, ...]], *, shared: tuple[str, ...] | None = None) -> None:

@@ -35,7 +35,7 @@ Job = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 """Gets the items that wait for it, in their order, and gives a result for each."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _WaitingJob:
     job: Job
     item: Any

@@ -144,6 +144,7 @@ CREATE TABLE incident_messages (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX incidents_of_message ON incident_messages (message_id);
 
+-- Checks by OR: for IN with more than two values SQLite makes a temporary table for each row.
 CREATE TABLE deliveries (
     id            INTEGER PRIMARY KEY,
     change_id     INTEGER NOT NULL REFERENCES changes (id) ON DELETE CASCADE,
@@ -155,11 +156,12 @@ CREATE TABLE deliveries (
     severity      TEXT    NOT NULL,
     created_at    INTEGER NOT NULL,
     waiting_since INTEGER NOT NULL,
-    kind          TEXT    NOT NULL CHECK (kind IN ('alert', 'update', 'report')),
+    kind          TEXT    NOT NULL CHECK (kind = 'alert' OR kind = 'update' OR kind = 'report'),
     due_at        INTEGER NOT NULL,           -- not before this time; 0: it was never to wait
     incident_id   TEXT,
     repeat_after  INTEGER,                    -- microseconds; null: once
-    state         TEXT    NOT NULL CHECK (state IN ('pending', 'dead', 'delivered', 'cancelled', 'silenced')),
+    state         TEXT    NOT NULL CHECK (
+        state = 'pending' OR state = 'delivered' OR state = 'dead' OR state = 'cancelled' OR state = 'silenced'),
     ended_at      INTEGER,
     message_id    INTEGER REFERENCES messages (id) ON DELETE CASCADE,  -- the message that it updates
     run           TEXT,                       -- the run in Port that it reports to
