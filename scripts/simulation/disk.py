@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,17 @@ class Killed(BaseException):
     """The process has just been killed: nothing may catch this."""
 
 
+class Cursor:
+    """A cursor whose queries have the planted mistake."""
+
+    def __init__(self, real: sqlite3.Cursor, rewrite: Callable[[str], str]) -> None:
+        self._real, self._rewrite = real, rewrite
+
+    def execute(self, query: str, values: Any = ()) -> sqlite3.Cursor:
+        """Run a query."""
+        return self._real.execute(self._rewrite(query), values)
+
+
 class Connection:
     """A connection whose commits may fail, or be the last that the process does.
 
@@ -39,7 +50,7 @@ class Connection:
         self._process = process
         self._world = world
         self._chance = world.chance
-        self._rewrite = mutant.rewrite
+        self._rewrite = mutant.statement
 
     @property
     def in_transaction(self) -> bool:
@@ -62,6 +73,10 @@ class Connection:
         if self._chance.strikes("kill_after_commit"):
             self._die()
         return cursor
+
+    def cursor(self) -> "Cursor":
+        """Make one that runs queries."""
+        return Cursor(self._real.cursor(), self._rewrite)
 
     def executemany(self, statement: str, rows: Any) -> sqlite3.Cursor:
         """Run a statement once for each row of values."""

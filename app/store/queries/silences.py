@@ -27,7 +27,6 @@ BEHIND = (
     " AND later.queue = deliveries.queue AND later.id > deliveries.id AND later.state = 'pending' LIMIT 1"
 )
 """Whether something waits after an alert, of its incident and for its queue."""
-AGAIN = "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1"
 ENDED_WITH_INCIDENT = (
     "incident_id IS NOT NULL AND NOT EXISTS"
     " (SELECT 1 FROM incidents WHERE incidents.id = incident_id AND resolved_at IS NULL)"
@@ -189,7 +188,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
     for number, hours, *about in ended:
         if hours:  # what belongs to no incident is as much news as it was
             loose = "silence_id = $2 AND state = 'silenced' AND incident_id IS NULL"
-            await tx.execute(f"{AGAIN} WHERE {loose}", to_micros(now), number)
+            await tx.execute(f"{deliveries.AGAIN} WHERE {loose}", to_micros(now), number)
         # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
             "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL,"
@@ -213,19 +212,19 @@ async def settle(tx: Transaction, now: datetime) -> None:
         for delivery_id, text, heard, is_open, incident_id, entity, places, queue, *person in rows:
             knows = heard is not None and not ((told := notification_of(heard)) and is_over(told))
             if (kept := notification_of(text)) is None:  # it is given up when its turn comes
-                await tx.execute(f"{AGAIN} WHERE id = $2", to_micros(now), delivery_id)
+                await tx.execute(f"{deliveries.AGAIN} WHERE id = $2", to_micros(now), delivery_id)
                 continue
             said = kept.named(entity).but(acknowledged=acknowledgement_of(*person))
             if not (is_open or knows):  # of the trouble: its end is no news, whenever it came
                 await _keep_back(tx, incident_id, queue, number, now)
                 continue
-            if (news := _news(said, knows, is_open, bool(hours))) is None:
+            if (news := _news(said, knows, is_open, hours)) is None:
                 continue
             if is_open and not hours and not is_over(news):  # one that is open again ended first
                 news = _reminder(news, knows, places, queue, now)
             await tx.execute(
                 # An escalation is found by its time again, when an acknowledgement is taken back.
-                f"{AGAIN}, due_at = CASE WHEN step = 'escalated' THEN due_at ELSE 0 END,"
+                f"{deliveries.AGAIN}, due_at = CASE WHEN step = 'escalated' THEN due_at ELSE 0 END,"
                 " step = $2, notification = $3 WHERE id = $4",
                 to_micros(now),
                 news.step,
@@ -241,15 +240,17 @@ async def settle(tx: Transaction, now: datetime) -> None:
         await _refresh(tx, about, now)
 
 
-def _news(said: Notification, knows: bool, is_open: bool, held: bool) -> Notification | None:
-    """Give what is said of an incident after a silence, or after hours that held it; None: it is no news."""
+def _news(said: Notification, knows: bool, is_open: bool, hours: str) -> Notification | None:
+    """Give what is said of an incident after a silence, or when hours begin; None: it is no news."""
+    if hours:
+        since = said.at if knows else said.opened_at or said.at
+        said = said.but(was_quiet=f"it is from {since:%a %H:%M} UTC, outside of hours {hours}")
     if is_over(said):
         return said if knows else None
-    asks = said.step is Step.ESCALATED or (knows and (not held or said.step in STILL))
+    asks = said.step is Step.ESCALATED or (knows and (not hours or said.step in STILL))
     if not is_open or (said.acknowledged and asks):  # for somebody, and here somebody is
         return None
-    begins = held and not knows and said.step is not Step.ESCALATED
-    return said.but(step=Step.OPENED) if begins else said
+    return said.but(step=Step.OPENED) if hours and not (knows or said.step is Step.ESCALATED) else said
 
 
 async def _keep_back(tx: Transaction, incident_id: str, queue: str, number: int, now: datetime) -> None:
@@ -275,11 +276,10 @@ async def _keep_back(tx: Transaction, incident_id: str, queue: str, number: int,
 
 async def _refresh(tx: Transaction, patterns: Sequence[str], now: datetime) -> None:
     """Update the messages of an open incident whose silence has ended: they show it."""
-    names = await tx.fetch(
+    for (name,) in await tx.fetch(
         "SELECT id FROM incidents WHERE resolved_at IS NULL AND rule = $1 AND blueprint = $2 AND entity = $3",
         *(ESCAPED.sub(r"\1", pattern) for pattern in patterns),
-    )
-    for (name,) in names:
+    ):
         await messages.refresh(tx, name, to_micros(now))
 
 
@@ -290,8 +290,7 @@ def _reminder(said: Notification, knows: bool, places: str, queue: str, now: dat
         return said.but(at=now)
     if Step.REMINDED in steps:
         return said.but(step=Step.REMINDED, at=now)
-    begins = not knows and Step.OPENED in steps
-    return said.but(step=Step.OPENED) if begins else said
+    return said.but(step=Step.OPENED) if not knows and Step.OPENED in steps else said
 
 
 def _silence_of(row: Row) -> Silence:
