@@ -241,6 +241,8 @@ def test_check_without_variables(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert "NOT_SET_HERE is not set" in run(capsys, "check", "named.yaml")[2]
     Path(".env").write_text("PORT_CLIENT_SECRET=your-secret\n")  # a placeholder
     assert run(capsys, "check", "named.yaml", "--no-env")[0] == 0
+    Path("body.json").write_bytes(change_body(before="Healthy", after="Degraded", at=datetime.now(UTC)))
+    assert run(capsys, "test", "named.yaml", "body.json", "--no-env")[0] == 0
     assert "--junit needs --suite" in run(capsys, "test", "named.yaml", "x", "--junit", "out.xml")[2]
     (tmp_path / "bad.yaml").write_text(named + "    send: nobody\n")
     assert "no destination 'nobody'" in run(capsys, "check", "bad.yaml", "--no-env")[2]
