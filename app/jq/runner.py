@@ -94,7 +94,7 @@ class Jq:
             results[program] = None  # keeps its place
             try:
                 results[program] = small(follow(program, event))
-            except NotPlain:
+            except (NotPlain, RecursionError):
                 asked.append(program)
         if asked:
             loop = asyncio.get_running_loop()

@@ -287,6 +287,13 @@ async def test_what_is_no_json_is_an_error(patient: Jq, value: Any) -> None:
     assert await results(patient, ".value | .", event={"value": value}) == [(text,)]
 
 
+async def test_what_is_nested_deeply_is_left_to_jq(patient: Jq) -> None:
+    """It has few values, and more levels than Python has on its stack: nothing is raised."""
+    value: Any = json.loads("[" * 490 + "]" * 490)
+    (answer,) = await results(patient, ".value", event={"value": value})
+    assert answer == value or isinstance(answer, tuple)
+
+
 async def test_odd_programs_pass(patient: Jq) -> None:
     """Text that is no Unicode, a line end in a program, none at all."""
     answers = await results(patient, '"\ud800"', "1 +\n1", "# nothing", "")

@@ -199,3 +199,13 @@ async def test_a_storm_that_the_statistics_do_not_know(store: Store, other: Conn
     (later,) = [one for one in heard.asked if "repeat_after IS NOT NULL" in one[0]]
     plan = "\n".join(step for (step,) in await other.fetch(f"EXPLAIN {later[0]}", *later[1]))
     assert "deliveries_of_incident" in plan, plan
+
+
+async def test_whether_runs_wait_is_known_without_statistics(other: Connection) -> None:
+    """What is delivered looks for runs that wait for a report in an index, though there are no statistics."""
+    await other.execute(FILL.format(now=to_micros(NOW)).replace("ANALYZE", ""))
+    heard = Listening(other)
+    await queries.reports.announce(PostgresTransaction(heard), [1], to_micros(NOW))
+    ((statement, values),) = heard.asked
+    plan = "\n".join(step for (step,) in await other.fetch(f"EXPLAIN {statement}", *values))
+    assert "deliveries_of_run" in plan, plan

@@ -176,7 +176,7 @@ CREATE INDEX dead_deliveries ON deliveries (id) WHERE state = 'dead';
 CREATE INDEX silenced_deliveries ON deliveries (silence_id) WHERE silence_id IS NOT NULL;
 CREATE INDEX deliveries_of_change ON deliveries (change_id, id);
 CREATE INDEX deliveries_of_incident ON deliveries (incident_id, queue) WHERE incident_id IS NOT NULL;
--- To delete a message or a report is to look for its deliveries; without these, among all that there ever were.
+-- To delete a message is to look for its deliveries; without this, among all that there ever were.
 CREATE INDEX deliveries_of_message ON deliveries (message_id) WHERE message_id IS NOT NULL;
 CREATE INDEX deliveries_of_run ON deliveries (run) WHERE run IS NOT NULL;
 CREATE INDEX deliveries_by_rule ON deliveries (rule, change_id);
