@@ -200,6 +200,18 @@ async def test_groups_follow_the_rules(database: str) -> None:
         assert closed["domain-degraded"] == "only 2 of what it counts are open"
 
 
+async def test_a_group_that_ends_with_the_rule_of_its_members(database: str) -> None:
+    """The audit trail does not say that nothing is open any more, where a few are."""
+    async with Catalog(database, rules(by="team"), BLUEPRINTS, teams=TEAM_A) as catalog:
+        for service in ("s0", "s1", "s2"):
+            await catalog.change(service, "Degraded")
+        _, group = catalog.rules
+        closed = await catalog.store.write(follow, RuleSet((group,)), catalog.now, limit=2)
+        assert [incident.entity for incident in closed] == ["s0", "s1", "a"]
+        last, *_ = (await catalog.store.read(queries.audit.entries, limit=9)).rows
+        assert last.details.endswith(" a: too few of what it counts are open.")
+
+
 @DATABASES
 async def test_a_member_that_two_explain(database: str) -> None:
     """If the rules let one of the two explain it no more, it stays quiet because of the other."""
