@@ -89,7 +89,7 @@ class Notification(Immutable):
         own_title, message: The rule's own, as they stand there then.
         instead: Why another's fallback or default gets it: `for payments, which is on hold: …`.
         below, members, affected: What is quiet because of it, open in its group, depends on its entity.
-        was_quiet: Why its incident, quiet before, alerts now.
+        was_quiet: Why it alerts now, if it was quiet before: by another incident, or outside of hours.
         acknowledged: Who looks after its incident; None: nobody.
         unacknowledged: Who did until this step, which made it worse; empty: nobody.
         version, at_any_time: The version of its incident, 0: it has none; and that no hours keep it back.

@@ -21,8 +21,6 @@ from app.store.views import AuditEntry
 
 RULES_FILE = "rules file"
 """Who closes the incidents of a rule that is gone, in the audit trail."""
-FEW = "too few of what it counts are open"
-"""Why a group's incident is closed with members of it, in the audit trail."""
 
 
 async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) -> list[Incident]:
@@ -64,7 +62,8 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
         names = [incident_id for incident_id, text in reasons.items() if text == reason]
         closed += await close(tx, names, reason, now)
     for incident in closed:
-        about = f"{incident.blueprint} {incident.entity}: {reasons.get(incident.id, FEW)}"
+        why = reasons.get(incident.id, "too few of what it counts are open")
+        about = f"{incident.blueprint} {incident.entity}: {why}"
         await audit.write(tx, AuditEntry(now, RULES_FILE, "close incident", f"Incident of {about}."))
     return closed
 
