@@ -76,9 +76,7 @@ def test_the_program(installed: Path) -> None:
 
 def test_python_m_app(installed: Path) -> None:
     """The same commands; shells complete programs only, so no completion is offered."""
-    command = [sys.executable, "-m", "app"]
-    assert output(installed, [*command, "--version"]) == f"{__version__}\n"
-    said = output(installed, [*command, "--help"])
+    said = output(installed, [sys.executable, "-m", "app", "--help"])
     assert "Usage: python -m app [OPTIONS] COMMAND" in said
     assert "completion" not in said
 
