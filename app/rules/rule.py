@@ -297,4 +297,4 @@ class RuleSet:
         if change.action != UPDATE:
             return about
         changed = fields_of(changes)
-        return tuple(rule for rule in about if self.family.concerns(rule, changed))
+        return tuple([rule for rule in about if self.family.concerns(rule, changed)])
