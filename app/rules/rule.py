@@ -201,9 +201,8 @@ class Rule(Strict):
         """Say which threshold its `main` value is beyond: ``above 80``; of several the one crossed now."""
         path, value = (main.path, main.after) if main else (None, None)
         leaves = [leaf for leaf in self.leaves if leaf.threshold and leaf.path == path and leaf.beyond(value)]
-        return (
-            next((leaf for leaf in leaves if leaf.matches(change, {})), leaves[0]).threshold if leaves else ""
-        )
+        leaves = [leaf for leaf in leaves if leaf.matches(change, {})] or leaves
+        return leaves[0].threshold if leaves else ""
 
     def severity_of(self, change: CatalogChange, state: str) -> Severity:
         """Look up the severity of a state that a change leaves the entity in."""
