@@ -26,11 +26,15 @@ import sys
 __version__ = "0.1.0"
 """This release's number, as pyproject.toml has it."""
 
-# structlog imports rich, and with it pygments, if they are installed: a tenth of start and memory, for a
-# form of traceback that is not used here. The command line imports rich itself, to draw tables.
-if "rich" not in sys.modules:
-    sys.modules["rich"] = None  # type: ignore[assignment]  # Python takes None for: not installed
-    try:
-        import structlog  # noqa: F401
-    finally:
-        del sys.modules["rich"]
+# structlog imports rich, and with it pygments, and greenlet, if they are installed: a tenth of start and
+# memory, for what is not used here. The command line imports rich itself, to draw tables.
+_unused = {"rich", "greenlet"} - sys.modules.keys()
+sys.modules |= dict.fromkeys(_unused)  # type: ignore[arg-type]  # Python takes None for: not installed
+try:
+    import structlog  # noqa: F401
+finally:
+    for _name in _unused:
+        del sys.modules[_name]
+
+# FastAPI imports it only to refuse models of it: 2 MB.
+sys.modules.setdefault("pydantic.v1", None)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -22,6 +22,7 @@ CONTEXT.set_forkserver_preload(
         "app.runtime.clicks",
         "app.runtime.listener",
         "app.store.postgres.database",
+        "scripts.simulation.__main__",
         "uvicorn.loops.uvloop",
     ]
 )
@@ -30,21 +31,32 @@ AT_THE_START = {"LD_PRELOAD", "PROMETHEUS_MULTIPROC_DIR"}
 
 
 class ForkedProgram:
-    """The program as a process of its own, to be used like `subprocess.Popen`.
+    """A program as a process of its own, to be used like `subprocess.Popen`.
 
     Args:
-        arguments: The words after `python -m app`.
+        main: What it runs, with the arguments; it gives the exit status, or raises SystemExit.
+        arguments: The words after its name.
         folder: Its working directory.
         environment: Its environment, without those of AT_THE_START.
-        log: The file that its output is added to.
+        output: The file that its output is added to.
+        errors: The file that its standard error is added to, if it is another.
     """
 
     def __init__(
-        self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path
+        self,
+        main: Callable[[list[str]], int],
+        arguments: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        output: Path,
+        errors: Path | None = None,
     ) -> None:
-        self.args = ["app", *arguments]
+        self.args = list(arguments)
         self._process = CONTEXT.Process(
-            target=_run, args=(self.args, folder, dict(environment), log), daemon=True
+            target=_run,
+            args=(main, self.args, folder, dict(environment), (output, errors or output)),
+            daemon=True,
         )
         self._process.start()
         assert self._process.pid is not None
@@ -72,16 +84,19 @@ class ForkedProgram:
         self.send_signal(signal.SIGKILL)
 
 
-def _run(arguments: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
-    from app.cli import main  # noqa: PLC0415 - who only forks needs no commands
-
-    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
+def _run(
+    main: Callable[[list[str]], int],
+    arguments: list[str],
+    folder: Path,
+    environment: dict[str, str],
+    outputs: tuple[Path, Path],
+) -> None:
+    for number, file in enumerate(outputs, 1):
+        opened = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.dup2(opened, number)
+        os.close(opened)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
-    sys.argv = arguments
-    main(program="python -m app")
+    sys.exit(main(arguments))

@@ -51,7 +51,7 @@ needs_wrk = pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not insta
 @needs_wrk
 @pytest.mark.acceptance
 def test_the_quick_run_prints_the_ratios() -> None:
-    """`scripts/bench --quick` ends well, and says what the listener accepts beside the bare route."""
+    """`scripts/bench --quick` ends well, and says what is accepted beside the bare route, and where."""
     command = [
         sys.executable,
         "-m",
@@ -64,11 +64,12 @@ def test_the_quick_run_prints_the_ratios() -> None:
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    ours, bare, h11 = done.stdout.splitlines()
+    ours, bare, h11, where = done.stdout.splitlines()
     assert ours.startswith("the listener")
     assert bare.startswith("a bare FastAPI route")
     assert "the listener: 0." in bare
     assert h11.startswith("a bare FastAPI route on h11")
+    assert re.match(r"Measured on Python 3.*, while other programs took \d+% of the machine", where)
 
 
 @pytest.mark.acceptance

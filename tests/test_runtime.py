@@ -11,9 +11,10 @@ from structlog.testing import capture_logs
 from app.jq.runner import Jq
 from app.model.times import to_micros
 from app.runtime.configured import notifier_context
-from app.runtime.listener import open_runtime
+from app.runtime.listener import _running, open_runtime
 from app.settings import Settings
 from app.store import queries
+from tests.waiting import until
 
 TOKEN = "an-admin-token-of-some-length"
 
@@ -46,6 +47,21 @@ async def test_the_default_that_the_rules_define(tmp_path: Path, *, defined: boo
         async with open_runtime(settings):
             pass
     assert ("slack_webhook_not_set" in {line["event"] for line in logs}) is not defined
+
+
+async def test_what_ends_in_the_background_is_said(tmp_path: Path) -> None:
+    """A fault in pruning, say: nobody waits for its result."""
+
+    async def works() -> None:
+        raise ValueError
+
+    database = f"sqlite:///{tmp_path}/listener.db"
+    settings = Settings(port_client_secret="s" * 20, database_url=database)
+    async with open_runtime(settings) as runtime:
+        with capture_logs() as lines:
+            async with _running([works()], runtime.dispatcher):
+                await until(lambda: any(line["event"] == "background_ended" for line in lines))
+    assert [line["part"].rpartition(".")[2] for line in lines if "part" in line] == ["works"]
 
 
 async def test_a_start_looks_at_what_is_held(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from app.cli.base import (
 )
 from app.cli.remote import Remote, Token, Url, remote
 from app.errors import ListenerError, SettingsError
+from app.model.delivery import State
 from app.model.incident import RANKS, Person, Severity, place_of
 from app.model.notification import one_line
 from app.notifier.base import duration
@@ -34,7 +35,7 @@ from app.store import queries
 from app.store.actions import Action, ActionResult, Verb, act
 from app.store.store import Store
 from app.store.views import IncidentFilter, IncidentRow
-from app.web.api.incident_models import IncidentOut, read_alerts
+from app.web.api.incident_models import AlertOut, IncidentOut, read_alerts
 
 MOST_NAMED = 20
 OF_MESSAGES = ("slack_bot_token", "slack_api_url")
@@ -119,14 +120,17 @@ async def _out(store: Store, rows: Sequence[IncidentRow]) -> list[IncidentOut]:
     return [IncidentOut.of(row, alerts) for row in rows]
 
 
+def _how(alert: AlertOut) -> str:
+    quiet = alert.state is State.PENDING and alert.next_at is None
+    return "quiet" if quiet else alert.state.replace("_", " ")
+
+
 def _cells(row: IncidentOut, now: datetime) -> tuple[str, ...]:
     over = row.resolved_at
     since = f"over, {duration(now - over)} ago" if over else duration(now - row.changed_at)
     at = row.acknowledged_at
     acknowledged = f"{row.acknowledged_by}, {duration(now - at)} ago" if at else ""
-    alerts = ", ".join(
-        f"{place_of(alert.destination, alert.queue)} {alert.state.replace('_', ' ')}" for alert in row.alerts
-    )
+    alerts = ", ".join(f"{place_of(alert.destination, alert.queue)} {_how(alert)}" for alert in row.alerts)
     return (
         row.id,
         row.severity,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ POLL_SECONDS = 1.0  # how late a process notices what another one has stored
 COPY_EVERY = timedelta(seconds=1)  # what waits for broken destinations, to their fallbacks
 SPARED = timedelta(seconds=5)  # for others to record, after the store was away, what they sent before
 MAX_TURNS = 64  # at once: each may hold a connection and a parcel
+RECORDED_AT_ONCE = 250  # deliveries of one message: 3 ms
 MAX_LOGGED_CHANGES = 20  # of a digest
 STALE_AFTER = timedelta(seconds=15)  # turns are POLL_SECONDS apart, but a busy store may hold one up
 
@@ -206,11 +208,21 @@ class Dispatcher:
             await self._store.give_back(claim, unsure=unsure)
 
     async def _record(self, claim: Claim, attempt: Attempt) -> bool:
+        # Thousands at once would keep everybody waiting who stores a change.
+        left = attempt.delivery_ids or ()
+        while attempt.outcome is Outcome.DELIVERED and not attempt.message and len(left) > RECORDED_AT_ONCE:
+            part, left = left[:RECORDED_AT_ONCE], left[RECORDED_AT_ONCE:]
+            if not await self._write(claim, replace(attempt, delivery_ids=part, asides={}), goes_on=True):
+                return False
+            attempt = replace(attempt, delivery_ids=left)
+        return await self._write(claim, attempt)
+
+    async def _write(self, claim: Claim, attempt: Attempt, *, goes_on: bool = False) -> bool:
         # What was sent must not be sent again only because the store was away: however long that takes, the
         # token is ours until another process takes the lease. `stop` cuts this off.
         while True:
             try:
-                recorded = await self._store.record(claim, attempt)
+                recorded = await self._store.record(claim, attempt, goes_on=goes_on)
             except StoreUnavailable as error:
                 log.error("attempt_not_recorded", queue=claim.queue, reason=str(error))
                 await asyncio.sleep(POLL_SECONDS)

@@ -200,7 +200,7 @@ class _Checks:
         silences = await present(self._store).read(queries.silences.silences, active_at=now)
         reasons = {silence.id: why_idle(silence, present(self._rules).file.rules) for silence in silences}
         idle = [f"silence {number} matches nothing: {reason}" for number, reason in reasons.items() if reason]
-        return (CheckStatus.NOTE, "\n".join(idle)) if idle else f"{len(silences)} active"
+        return (CheckStatus.NOTE, "\n".join(idle)) if idle else f"{len(silences)} not ended yet"
 
     async def _compare(self) -> list[Finding]:
         """Compare the rules with Port: a finding for each kind of remark."""

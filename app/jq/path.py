@@ -11,6 +11,7 @@ EXACT_BELOW = 2**53
 MAX_SMALL = 500
 """How many values a small one has in it; an alert has fewer, and takes 0.1 ms at most."""
 
+_NESTED = (list, dict)
 # Names as in jq's own syntax; keywords too, which jq takes after a dot.
 PLAIN_PATH = re.compile(r"[ \t\r\n]*(?:\.|((?:\.[A-Za-z_][A-Za-z0-9_]*)+))[ \t\r\n]*")
 
@@ -48,35 +49,43 @@ def follow(program: str, event: Any) -> Any:
 
 def plain(value: Any) -> Any:
     """Convert a value as jq would, which has doubles, and text without lone surrogates."""
-    match value:
-        case None | bool():
-            return value
-        case str():
-            return _plain_text(value)
-        case int() | float() if -EXACT_BELOW < value < EXACT_BELOW:  # neither NaN nor an infinity is
-            return int(value) if value == int(value) else value
-        case list():
-            return [plain(item) for item in value]
-        case dict():
-            return {_plain_text(key): plain(item) for key, item in value.items()}
+    # No `match`, and few calls: an alert has a hundred texts.
+    if isinstance(value, str):
+        return value if value.isascii() else _plain_text(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, dict):
+        return {
+            key if isinstance(key, str) and key.isascii() else _plain_text(key): item
+            if isinstance(item, str) and item.isascii()
+            else plain(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, int | float) and -EXACT_BELOW < value < EXACT_BELOW:  # NaN and infinities are not
+        return int(value) if value == int(value) else value
     raise NotPlain
 
 
 def small(value: Any) -> Any:
     """Do the same as `plain`, but not for what is large, and would hold up the event loop."""
-    values, number = [value], 0
-    for part in values:
-        if isinstance(part, list | dict):
-            number += len(part)
-            if number > MAX_SMALL:
-                raise NotPlain
-            values += part if isinstance(part, list) else part.values()
+    nested, number = [value] if isinstance(value, _NESTED) else [], 0
+    for part in nested:
+        number += len(part)
+        if number > MAX_SMALL:
+            raise NotPlain
+        nested += [
+            item for item in (part.values() if isinstance(part, dict) else part) if isinstance(item, _NESTED)
+        ]
     return plain(value)
 
 
 def _plain_text(text: Any) -> str:
     if not isinstance(text, str):
         raise NotPlain
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

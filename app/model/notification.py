@@ -21,7 +21,8 @@ CLOSED = "CLOSED"
 FLOAT_DIGITS = 15  # more are not a number's own, but of its binary form: 0.30000000000000004
 
 NO_CHANGE: dict[str, Any] = {"change": None, "limit": "", "others": (), "others_left_out": 0, "times": 0}
-UNMOVED: dict[str, Any] = {"worse": False, "better": False, "late": False, "unacknowledged": ""}
+UNMOVED: dict[str, Any] = dict.fromkeys(("worse", "better", "late"), False)
+UNMOVED |= dict.fromkeys(("unacknowledged", "was_quiet"), "")
 """What an alert that no change brings does not say of the change before."""
 MAX_TEAMS = 20
 MAX_NAME_CHARS = 500

@@ -1,8 +1,11 @@
 """Text as people wrote it, in every script: what is taken out of it, and where it may be cut. Pure."""
 
 import re
+from functools import cache
+from typing import TYPE_CHECKING
 
-import regex
+if TYPE_CHECKING:
+    from regex import Pattern
 
 # What a terminal obeys, what ends a line, and halves of a surrogate pair, which no encoding takes.
 _CONTROLS = re.compile(
@@ -11,7 +14,6 @@ _CONTROLS = re.compile(
 _EMBEDDINGS, _OVERRIDES, _END = "\u202a\u202b", "\u202d\u202e", "\u202c"
 _ISOLATES, _END_OF_ISOLATE = "\u2066\u2067\u2068", "\u2069"
 _DIRECTIONS = re.compile(f"[{_EMBEDDINGS}{_OVERRIDES}{_END}{_ISOLATES}{_END_OF_ISOLATE}]")
-_CLUSTER = regex.compile(r"\X")
 
 
 def without_controls(text: str) -> str:
@@ -38,11 +40,18 @@ def boundary(text: str, at: int) -> int:
     if at >= len(text) or text[max(0, at - 1) : at + 1].isascii():
         return min(at, len(text))
     end = 0
-    for cluster in _CLUSTER.finditer(text):
+    for cluster in _cluster().finditer(text):
         if cluster.end() > at:
             break
         end = cluster.end()
     return end or at
+
+
+@cache
+def _cluster() -> "Pattern[str]":
+    import regex  # here: it takes 1.4 MB, and long text that is not ASCII is rare
+
+    return regex.compile(r"\X")
 
 
 def _in_order(text: str) -> str:

@@ -106,7 +106,7 @@ class AlertBody(BaseModel):
     members: tuple[str, ...]
     """Of a group what of it is open, as `entity: state`, the worst 10, and how many more."""
     was_quiet: str
-    """Why it alerts now, if it was quiet because of another incident before; else empty."""
+    """Why it alerts now, if it was quiet before: by another incident, or outside of hours; else empty."""
 
 
 def alert_body(item: Item, context: NotifierContext) -> AlertBody:

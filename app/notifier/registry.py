@@ -16,7 +16,6 @@ from app.model.notification import Message
 from app.model.report import RUNS
 from app.notifier.base import Keeper, Notifier
 from app.notifier.kind import Kind, NotifierContext
-from app.notifier.port_runs import PortRuns
 from app.rules.destination import DestinationSettings
 from app.rules.file import Rules
 from app.rules.mention import catalog_mentions
@@ -106,6 +105,8 @@ def make_notifiers(rules: Rules, context: NotifierContext) -> dict[str, Notifier
     if wrong:
         raise SettingsError("\n".join(wrong))
     if context.port is not None and context.fate is not None:
+        from app.notifier.port_runs import PortRuns
+
         permalink = partial(_permalink, notifiers)
         notifiers[RUNS] = PortRuns(context.port, context.fate, permalink, context.clock)
     return notifiers

@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from app.errors import DeliveryFailed, Scope, SettingsError
 from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
+from app.model.text import cut
 from app.notifier.base import Item, Parcel, Sent, Tried
 from app.notifier.http.destination import HttpDestination
 from app.notifier.http.notifier import HttpNotifier
@@ -52,6 +53,7 @@ RUN_STYLES: dict[str, Json] = {
     "code": {"fontType": "Monospace"},
 }
 SMALL: Json = {"size": "Small", "isSubtle": True}
+MAX_SPOKEN_CHARS = 500
 OUTSIDE_OF_TEAMS = frozenset({"broadcast", "user", "usergroup", "channel"})
 """Whom Slack calls, Teams does not know."""
 FLOW_IS_OFF = re.compile(r"Workflow(?:TriggerIsNotEnabled|NotFound|Disabled)")
@@ -182,9 +184,10 @@ def _cut_to_fit(card: Json) -> Json:
 
 
 def message_of_card(card: Json) -> Json:
-    """Make the body that a flow's webhook takes."""
+    """Make the body that a flow's webhook takes; a phone shows its summary, or what the card speaks."""
     return {
         "type": "message",
+        "summary": card["speak"],
         "attachments": [{"contentType": CARD_TYPE, "contentUrl": None, "content": card}],
     }
 
@@ -199,21 +202,30 @@ def card_of(composed: Composed) -> Json:
         {"type": "Action.OpenUrl", "title": unescaped(button["text"]["text"]), "url": button["url"]}
         for button in buttons
     ]
-    return _card(body) | ({"actions": actions} if actions else {})
+    return _card(body, _aloud(composed.message["text"])) | ({"actions": actions} if actions else {})
 
 
 def plain_card(composed: Composed) -> Json:
     """Make a card of a message that has nothing but text."""
-    return _cut_to_fit(text_card(plain_of(rich(composed.plain["text"]))))
+    text = unescaped(plain_of(rich(composed.plain["text"])))
+    return _cut_to_fit(text_card(text, _aloud(composed.message["text"])))
 
 
-def text_card(text: str) -> Json:
-    """Make a card of a text, which is no markup."""
-    return _card([_block([_run(line)]) for line in text.split("\n") if line.strip()])
+def text_card(text: str, aloud: str = "") -> Json:
+    """Make a card of a text, which is no markup; what it speaks may be another text."""
+    return _card([_block([_run(line)]) for line in text.split("\n") if line.strip()], aloud or text)
 
 
-def _card(body: list[Json]) -> Json:
+def _aloud(text: str) -> str:
+    """Write a text in Slack's form for a screen reader, and for where no card is shown: without its links."""
+    runs = (run for line in _lines(rich(text)) for run in (*line, _run(" ")) if "selectAction" not in run)
+    return cut(" ".join("".join(run["text"] for run in runs).split()), MAX_SPOKEN_CHARS)
+
+
+def _card(body: list[Json], spoken: str) -> Json:
     return {
+        "speak": spoken,
+        "fallbackText": spoken,
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": CARD_VERSION,

@@ -19,6 +19,10 @@ EVENTS = {
         "An alert was tried, but the store could not record the outcome. It is recorded when the store is "
         "back; after a crash before that, the alert is sent again."
     ),
+    "background_ended": (
+        "A part of the listener that works in the background has ended by a fault: `part` says which, "
+        "`exception` where. Restart the listener, and report it."
+    ),
     "blueprint_not_in_port": (
         "A rule names a blueprint that Port does not have, so it is not reconciled. Correct the rule's "
         "`blueprint`."

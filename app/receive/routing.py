@@ -12,7 +12,7 @@ from app.rules.condition import JqError
 from app.rules.match import Failure, Hit, Match, match
 from app.rules.mention import catalog_mentions, people_in
 from app.rules.rule import Rule
-from app.rules.rulebook import Rulebook
+from app.rules.rulebook import Rulebook, ordered_by
 from app.rules.targets import (
     ByPort,
     ByTemplate,
@@ -68,11 +68,10 @@ async def match_and_route(
     await way.run(_of_catalog(asked, names, book))
     hits, why = [], dict[str, None]()
     for hit, ((_, mine), *later) in zip(asked, ways, strict=True):
-        entity = _in_order(hit.rule, change)
-        routes = await way.routes(mine, entity)
+        routes = await way.routes(hit.rule, mine)
         found = hit.but(routes=routes, people=await way.people(hit))
         if later:
-            escalations = [(after, await way.routes(some, entity)) for after, some in later]
+            escalations = [(after, await way.routes(hit.rule, some)) for after, some in later]
             found = found.but(escalations=tuple(escalations))
         hits.append(found)
         why |= dict.fromkeys(
@@ -107,18 +106,10 @@ def _without_groups(hits: Sequence[Hit], matched: Match) -> tuple[Hit, ...]:
     return tuple(hits[:number])
 
 
-def _in_order(rule: Rule, change: CatalogChange) -> str:
-    """Name what chooses the queue of a job, so that its alerts stay in order: the entity.
-
-    The incidents of a group are not its members', and which one opens it differs: all of a rule are in one.
-    """
-    return rule.name if rule.of else change.entity
-
-
 def _plain_routes(hit: Hit, change: CatalogChange, book: Rulebook) -> tuple[Route, ...]:
     names = [choose(plain(target), change.teams, None, book.queues) for target in hit.rule.send]
-    entity = _in_order(hit.rule, change)
-    return tuple([route for name in dict.fromkeys(names) for route in book.routes(name, entity)])
+    whose = ordered_by(hit.rule, change.entity)
+    return tuple([route for name in dict.fromkeys(names) for route in book.routes(name, whose)])
 
 
 def _sends(hit: Hit, book: Rulebook, now: datetime) -> Iterator[tuple[timedelta, list[_Due]]]:
@@ -190,13 +181,13 @@ class _Way:
                 names[name] = names.get(name, False) or at_any_time
         return names
 
-    async def routes(self, names: Mapping[str, bool], entity: str) -> tuple[Route, ...]:
-        """List the routes to destinations, as `names` gives them, by what `_in_order` says."""
-        routes: list[Route] = []
+    async def routes(self, rule: Rule, names: Mapping[str, bool]) -> tuple[Route, ...]:
+        """List the routes of a rule's alerts to destinations, as `names` gives them."""
+        routes, whose = list[Route](), ordered_by(rule, self.change.entity)
         for name, at_any_time in names.items():
             catalog = self.book.queues[name].catalog
             values = await self._values(catalog.source) if catalog else ()
-            for route in self.book.routes(name, entity, values):
+            for route in self.book.routes(name, whose, values):
                 # Where the catalog leads to another destination, its own hours would count.
                 elsewhere = at_any_time and route.destination != name
                 routes.append(replace(route, at_any_time=True) if elsewhere else route)

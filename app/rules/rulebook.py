@@ -23,6 +23,11 @@ MAX_PLACES = 20
 """An alert that hundreds of channels get is a mistake in the catalog."""
 
 
+def ordered_by(rule: Rule, entity: str) -> str:
+    """Give what chooses the queue of an alert: the entity; of a group its rule, whoever opened it."""
+    return entity if rule.of is None else rule.name
+
+
 @dataclass(frozen=True, slots=True)
 class Queues:
     """Where the alerts for a destination wait.
@@ -141,7 +146,7 @@ class Rulebook:
                 name = choose(target, teams, None, self.queues)
                 led_to = self._led_to(target, name)
                 known = [place for place in before.get(escalation.after, ()) if place.destination in led_to]
-                for route in known or (self.default_of(name, entity),):
+                for route in known or (self.default_of(name, ordered_by(rule, entity)),):
                     elsewhere = not holds(due) and route.destination != name
                     if elsewhere or route.queue not in routes:
                         routes[route.queue] = replace(route, at_any_time=elsewhere)

@@ -183,6 +183,8 @@ def _delivering(settings: Settings, runtime: Runtime, machine: Machine) -> Abstr
 @asynccontextmanager
 async def _running(loops: Sequence[Loop], dispatcher: Dispatcher) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(loop) for loop in loops]
+    for task in tasks:
+        task.add_done_callback(_say_end)
     try:
         yield
     finally:
@@ -191,6 +193,12 @@ async def _running(loops: Sequence[Loop], dispatcher: Dispatcher) -> AsyncIterat
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _say_end(task: asyncio.Task[None]) -> None:
+    """Say that a loop has ended by a fault: else nobody would know that its work is not done any more."""
+    if not task.cancelled() and (fault := task.exception()):
+        log.error("background_ended", part=getattr(task.get_coro(), "__qualname__", ""), exc_info=fault)
 
 
 async def _follow_clock(store: Store) -> None:

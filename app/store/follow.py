@@ -11,7 +11,7 @@ from app.rules.kin.quiet import hold, may_be_quiet
 from app.rules.rule import RuleSet
 from app.rules.rulebook import Rulebook
 from app.store.columns import told_json
-from app.store.kin import causes, groups
+from app.store.kin import causes
 from app.store.queries import audit
 from app.store.queries.accept import INCIDENT, incident_of
 from app.store.queries.incidents import LAST_NOTIFICATION, Later, close, locked, put_later, put_told
@@ -54,15 +54,15 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
     for incident in await locked(tx, [*moved, *loose, *counting, *(incident.id for incident in over)]):
         if incident.id in moved and (due_at := _due_anew(incident, rules, now)):
             await _wait_until(tx, incident, due_at)
-    await causes.release(tx, loose, to_micros(now))
     reasons = await _follow_ties(tx, rules, now)
+    await causes.let_go(tx, loose, to_micros(now))
     reasons |= {incident.id: gone[incident.rule, incident.blueprint] for incident in over}
     closed: list[Incident] = []
     for reason in dict.fromkeys(reasons.values()):
         names = [incident_id for incident_id, text in reasons.items() if text == reason]
         closed += await close(tx, names, reason, now)
     for incident in closed:
-        about = f"{incident.blueprint} {incident.entity}: {reasons.get(incident.id, groups.few(0))}"
+        about = f"{incident.blueprint} {incident.entity}: {reasons.get(incident.id, causes.few(0))}"
         await audit.write(tx, AuditEntry(now, RULES_FILE, "close incident", f"Incident of {about}."))
     return closed
 
@@ -95,7 +95,7 @@ async def _follow_ties(tx: Transaction, rules: RuleSet, now: datetime) -> dict[s
             for least in (rule.at_least or row[4],)  # what a share comes to is counted by the next change
         ],
     )
-    ends = await groups.counted(tx, {(row[1], row[2], row[3]) for row, _ in pairs}, to_micros(now))
+    ends = await causes.counted(tx, {(row[1], row[2], row[3]) for row, _ in pairs}, to_micros(now))
     return {name: why for name, why in ends.items() if why}
 
 

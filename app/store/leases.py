@@ -103,8 +103,16 @@ async def give_back(tx: Transaction, claim: Claim, *, unsure: bool = False) -> b
     return bool(ours)
 
 
-async def rest(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
+async def holds(tx: Transaction, claim: Claim) -> bool:
+    """Tell whether a lease is still ours, and keep others from taking it in this transaction."""
+    ours = "SELECT 1 FROM queues WHERE name = $1 AND holder = $2 FOR NO KEY UPDATE"
+    return await tx.fetch_value(ours, claim.queue, claim.token) is not None
+
+
+async def end(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
     """Give a lease back, and let the queue rest as an attempt says; False if it was lost before."""
+    if attempt.outcome is Outcome.SILENCED:
+        return await give_back(tx, claim)
     ours = await tx.fetch_value(
         "UPDATE queues SET next_at = $1,"
         "  failures = $2, on_hold = $3,"

@@ -184,9 +184,9 @@ class Store:
         """Read the signed bytes of a change; None: it is not there any more."""
         return await self.read(queries.changes.body, change_key)
 
-    async def record(self, claim: Claim, attempt: Attempt) -> bool:
+    async def record(self, claim: Claim, attempt: Attempt, *, goes_on: bool = False) -> bool:
         """Write what an attempt came to, see `app.store.queries.queues.record`; False: the lease was lost."""
-        return await self.write(queries.queues.record, claim, attempt)
+        return await self.write(queries.queues.record, claim, attempt, goes_on=goes_on)
 
     async def give_back(self, claim: Claim, *, unsure: bool = False) -> None:
         """Give a lease back without an attempt; `unsure`: something may have been sent all the same."""

@@ -29,17 +29,8 @@ MAX_PIPELINED = 10
 """So many requests may wait for the answer to the one before."""
 MAX_REST_BYTES = 64 * 1024
 """As much of a body may come after the answer."""
-HEAD_SECONDS = 10
-"""So long a head may take, and a new connection be silent."""
-MAX_BODY_SECONDS = 20
-"""So long a body may take: longer than the webhook waits for it, which answers 408."""
-UNREAD_SECONDS = 30
-"""So long a client may read nothing of an answer that waits for it."""
-
 MAX_PARTED = 1_000
 """So many changes may wait for the rest of a small body before the application sees them."""
-PARTED_SECONDS = 0.5
-"""So long each may wait; then it is a request as any other."""
 
 HEADS = Heads()
 
@@ -50,10 +41,14 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     No websocket is spoken, nor HTTP/2: a request that asks for them is answered in HTTP/1.1, as it may be.
     """
 
-    head_seconds: float = HEAD_SECONDS
-    body_seconds: float = MAX_BODY_SECONDS
-    unread_seconds: float = UNREAD_SECONDS
-    parted_seconds: float = PARTED_SECONDS
+    head_seconds = 10.0
+    """So long a head may take, and a new connection be silent."""
+    body_seconds = 20.0
+    """So long a body may take: longer than the webhook waits for it, which answers 408."""
+    unread_seconds = 30.0
+    """So long a client may read nothing of an answer that waits for it."""
+    parted_seconds = 0.5
+    """So long a small body may wait for its rest; then it is a request as any other."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,17 @@ COMMIT_SECONDS = (0.001, 0.01)
 
 class Killed(BaseException):
     """The process has just been killed: nothing may catch this."""
+
+
+class Cursor:
+    """A cursor whose queries have the planted mistake."""
+
+    def __init__(self, real: sqlite3.Cursor, rewrite: Callable[[str], str]) -> None:
+        self._real, self._rewrite = real, rewrite
+
+    def execute(self, query: str, values: Any = ()) -> sqlite3.Cursor:
+        """Run a query."""
+        return self._real.execute(self._rewrite(query), values)
 
 
 class Connection:
@@ -62,6 +73,10 @@ class Connection:
         if self._chance.strikes("kill_after_commit"):
             self._die()
         return cursor
+
+    def cursor(self) -> "Cursor":
+        """Make one that runs queries."""
+        return Cursor(self._real.cursor(), self._rewrite)
 
     def executemany(self, statement: str, rows: Any) -> sqlite3.Cursor:
         """Run a statement once for each row of values."""

@@ -220,7 +220,8 @@ MUTANTS: dict[str, Mutant] = {
         "WITH RECURSIVE chain (id, above) AS ( SELECT id, quiet FROM incidents WHERE 1 = 0 AND",
     ),
     "a group counts the members of all groups": _statement(
-        "AND blueprint = ?2 AND entity = ?3 LIMIT", "AND blueprint = ?2 AND ?3 <> '' LIMIT"
+        "AND entity = ?3 AND counts_from IS NOT NULL LIMIT",
+        "AND ?3 <> '' AND counts_from IS NOT NULL LIMIT",
     ),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }

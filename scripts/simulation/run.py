@@ -214,8 +214,8 @@ async def _settled(world: World, listeners: list[Listener], quiet_since: float) 
             for destination in ("rocket", "star", "nova", "pager", "ops"):
                 process.start(runtime.store.release_hold(destination, runtime.store.clock()))
         settled_at = max(kind.settled_at() for kind in world.kinds)
-        # What changed just before Port was asked is compared the next time only.
-        since = max(quiet_since + 10, world.answered_at + 2)
+        # What changed after a comparison began, which may wait for Port, is compared the next time only.
+        since = max(quiet_since + 10, world.answered_at + 40)
         compared = any(at > since for at, _ in world.listings)
         waiting = _waiting(world.tables[-1].rule)
         calm = calm + 1 if compared and not waiting and loop.time() > settled_at else 0

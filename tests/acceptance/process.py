@@ -10,12 +10,14 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import httpx
 
+from app.cli import main
 from app.demo.run import change_body, signed_headers
 from app.model.delivery import State
 from app.store import queries
@@ -25,6 +27,7 @@ from tests.conftest import NO_TLS, SECRET, count, rules_with_rate
 from tests.forking import AT_THE_START, ForkedProgram
 from tests.waiting import until
 
+app_main = partial(main, program="python -m app")
 APP = (sys.executable, "-m", "app")
 SERVE = (*APP, "serve", "--dispatch", "here")
 """One process: a second one takes a second of CPU to start."""
@@ -117,7 +120,9 @@ class Listener:
         if self._anew or other_program or AT_THE_START & environment.keys():
             with output.open("ab") as file:
                 return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=file, stderr=file)
-        return ForkedProgram(command[3:], self.folder, environment, output)
+        return ForkedProgram(
+            app_main, command[3:], folder=self.folder, environment=environment, output=output
+        )
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

@@ -376,6 +376,8 @@ async def test_too_many_are_summed_up(rig: ChannelRig) -> None:
         await until(all_told)
     (parcel,) = rig.channel.parcels
     assert (len(parcel.items), parcel.more, parcel.counts) == (1000, 1200, {"warning": 2200})
+    attempts = await rig.store.read(lambda tx: tx.fetch_value("SELECT count(*) FROM attempts"))
+    assert attempts == 2250  # though they are recorded in parts
     assert MAX_SUMMED_UP > 2250
     await rig.store.accept([incoming("Degraded", "Crashed", entity="e0", second=9)])
     rig.move(timedelta(minutes=1))

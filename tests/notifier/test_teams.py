@@ -117,6 +117,10 @@ def test_it_says_what_slack_says(cards: dict[str, Any]) -> None:
     card = cards["got worse"]
     assert card["body"][0]["style"] == "attention"
     assert "Payments: critical" in text(card)
+    aloud = (
+        "🚨 🔴 Payments: healthStatus Degraded → Crashed, got worse, open for 12 min (critical, rule health)"
+    )
+    assert [message_of_card(card)["summary"], card["speak"], card["fallbackText"]] == [aloud] * 3
     assert "healthStatus: 🟠 Degraded → 🔴 Crashed" in text(card)
     assert "By ada@example.com via UI  |  {{DATE(2026-06-09T12:28:20Z, SHORT)}}" in text(card)
     urls = [part["url"] for part in parts(card) if part["type"] == "Action.OpenUrl"]

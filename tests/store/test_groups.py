@@ -201,6 +201,26 @@ async def test_groups_follow_the_rules(database: str) -> None:
 
 
 @DATABASES
+async def test_a_member_that_two_explain(database: str) -> None:
+    """If the rules let one of the two explain it no more, it stays quiet because of the other."""
+    quiet_while = {"relation": "cluster", "rule": "cluster-health"}
+    member, group = rules(by="team", at_least=2, until=0, members="quiet")
+    child = Rule.model_validate({**SERVICE, "quiet_while": quiet_while})
+    all_rules, blueprints = [Rule.model_validate(CLUSTER), child, group], {**BLUEPRINTS, "c1": "cluster"}
+    async with Catalog(database, all_rules, blueprints, teams=TEAM_A) as catalog:
+        await catalog.change("c1", "Down")
+        for service in ("s0", "s1"):
+            await catalog.change(service, "Degraded", cluster="c1")
+        await catalog.store.write(follow, RuleSet([member, group]), catalog.now, limit=10)
+        await catalog.go_to(10)
+        assert catalog.heard["owners"] == []
+        catalog.rules = [member, group]
+        for service in ("s0", "s1"):
+            await catalog.change(service, "Healthy")
+        assert catalog.heard["owners"] == []
+
+
+@DATABASES
 async def test_members_that_become_one(database: str) -> None:
     """An incident that goes on as another one, since its entity was renamed, counts once."""
     async with Catalog(database, rules(by="team"), BLUEPRINTS, teams=TEAM_A) as catalog:

@@ -5,6 +5,7 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -320,3 +321,42 @@ async def test_a_clock_that_is_behind_ports(database: str) -> None:
         assert await due_at("Degraded") == expected
         catalog.second += 9
         assert await due_at("Slow") == expected
+
+
+GROUP = {"of": "service-health", "by": {"relation": "cluster"}, "at_least": 3, "until": 1}
+
+
+async def test_what_the_lines_are_not_about_hears_the_same(tmp_path: Path) -> None:
+    """Other rules alert of the same with them and without; without them no tie is looked at."""
+    dice, names = random.Random(7), [f"s{number}" for number in range(6)]
+    happens = [(dice.choice(["eu-1", *names]), dice.randrange(3)) for _ in range(40)]
+    others = [
+        Rule.model_validate(SERVICE | {"name": "load", "again_after": "20s", "send": "load"}),
+        Rule.model_validate({"name": "all", "blueprint": "*", "on": ["UPDATE"], "send": "all"}),
+    ]
+    group = [Rule.model_validate({"name": "many", "send": "many"} | GROUP)]
+
+    async def heard(in_force: list[Rule], *, has_ties: bool = True) -> dict[str, list[Heard]]:
+        database = f"sqlite:///{tmp_path}/{len(in_force)}-{bool(in_force[1].quiet_while)}.db"
+        blueprints = {"eu-1": "cluster"} | dict.fromkeys(names, "service")
+        async with Catalog(database, in_force, blueprints) as catalog:
+            catalog.relations |= {name: {"cluster": "eu-1"} for name in names}
+            if not has_ties:
+                await catalog.store.write(_without_ties)
+            for turn, (entity, state) in enumerate(happens):
+                catalog.second = turn * 3.0
+                states = ["Up", "Down", "Down"] if entity == "eu-1" else ["Healthy", "Degraded", "Crashed"]
+                await catalog.change(entity, states[state])
+            return {**catalog.heard}
+
+    plain = await heard([*rules(), *others], has_ties=False)
+    grouped = await heard([*rules(), *others, *group])
+    both = await heard([*rules(**QUIET), *others, *group])
+    assert grouped == plain | {"many": grouped["many"]}
+    assert both == plain | {"many": grouped["many"], "owners": both["owners"]}
+    assert len(both["owners"]) < len(plain["owners"])
+
+
+async def _without_ties(tx: Transaction) -> None:
+    """Let everything fail that looks at what incidents have to do with others."""
+    await tx.execute("DROP TABLE incident_ties")

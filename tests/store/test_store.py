@@ -12,7 +12,18 @@ from app.store import queries
 from app.store.rows import Incoming
 from app.store.store import Store
 from tests.conftest import NOW
-from tests.store.helpers import LEASE, SECOND, attempt, claim_one, incoming, resolve_all
+from tests.store.helpers import (
+    LEASE,
+    SECOND,
+    attempt,
+    claim,
+    claim_one,
+    claims,
+    delivered,
+    entities,
+    incoming,
+    resolve_all,
+)
 
 
 async def test_accepts_a_change_with_its_alert(store: Store) -> None:
@@ -128,6 +139,22 @@ async def test_a_lost_lease_cannot_record(store: Store) -> None:
     assert await claim_one(store, second=32, token="third") is None
     assert await store.record(other, attempt(Outcome.DELIVERED, second=33))
     assert ((await store.read(queries.page.deliveries, state=None, limit=1)).rows)[0].attempts == 1
+
+
+async def test_recorded_in_parts(store: Store) -> None:
+    """The lease is kept until the last part; who lost it records none."""
+    await store.accept([incoming()])
+    await store.accept([incoming(entity="other")])
+    held = await claim(store)
+    numbers = [one.id for one in held.deliveries]
+    first, last = (delivered(delivery_ids=[number]) for number in numbers)
+    assert await store.record(held, first, goes_on=True)
+    assert not await claims(store, second=29)
+    (taken,) = await claims(store, second=30, token="b")
+    assert entities(taken) == ["other"]
+    assert not await store.record(held, last, goes_on=True)
+    assert await store.record(taken, last)
+    assert not await claims(store, second=35, token="c")
 
 
 async def test_a_released_queue_can_be_claimed(store: Store) -> None:

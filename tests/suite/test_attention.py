@@ -247,7 +247,7 @@ NIGHTS = {  # it is 10:00 on a Monday in Berlin; the office is closed from +8h t
 """,
     "reminded of what began at night": """
       - {at: +9h, entity: shop, set: {lag: 2}}
-      - {at: +23h, told: {team: opened}}
+      - {at: +23h, told: {team: {step: opened, says: "from Mon 18:00 UTC, outside of hours office"}}}
       - {at: +1d2h1m, told: {team: reminded}}
       - {at: +1d5h1m, told: {team: reminded}}
 """,

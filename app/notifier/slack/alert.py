@@ -159,7 +159,7 @@ def _others(notification: Notification) -> list[str]:
 
 
 def _context(notification: Notification) -> Block:
-    parts = [_by(notification), when(notification.at)]
+    parts = [*_by(notification), when(notification.at)]
     if notification.teams:
         parts.append(f"Team {escape(', '.join(notification.teams), MAX_ALERT_VALUE_CHARS)}")
     blueprint = escape(notification.blueprint, MAX_SHOWN_NAME_CHARS)
@@ -171,12 +171,14 @@ def _context(notification: Notification) -> Block:
     return small_print(*(label(part) if has_marks(part) else mrkdwn(part) for part in parts))
 
 
-def _by(notification: Notification) -> str:
+def _by(notification: Notification) -> list[str]:
     if notification.origin == RECONCILE and not notification.actor:
-        return "Found by reconciling"
+        return ["Found by reconciling"]
+    if not (notification.actor or notification.origin):  # nobody did it: a group's incident, say
+        return []
     by = escape(notification.actor, MAX_ALERT_VALUE_CHARS) or "unknown"
     via = f" via {escape(notification.origin, MAX_SHOWN_NAME_CHARS)}" if notification.origin else ""
-    return f"By {by}{via}"
+    return [f"By {by}{via}"]
 
 
 def _buttons(notification: Notification, page: str) -> list[Block]:

@@ -1,6 +1,6 @@
 """Incidents that explain others: what is quiet under them, until they end."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +9,8 @@ import orjson
 from app.model.times import Micros, from_micros, to_micros
 from app.store.columns import UNTIL_RELEASED
 from app.store.group import Group, entity_of, former_of
-from app.store.kin.groups import counted
 from app.store.kin.relatives import chains
-from app.store.kin.state import FamilyState
+from app.store.kin.state import FamilyState, TieKey
 from app.store.queries import messages
 from app.store.transaction import Columns, Transaction
 
@@ -40,18 +39,19 @@ async def settle(tx: Transaction, state: FamilyState, ids: Sequence[int], now: M
         now: The time.
     """
     await _put_ties(tx, state)
-    limits = [(id_, *numbers) for id_, numbers in state.limits.items()]
-    await tx.execute_many("UPDATE incidents SET at_least = $2, until = $3 WHERE id = $1", limits)
+    if limits := [(id_, *numbers) for id_, numbers in state.limits.items()]:
+        await tx.execute_many("UPDATE incidents SET at_least = $2, until = $3 WHERE id = $1", limits)
     fresh = {id_: ids[number] for id_, number in state.fresh.items()}
     await hush(tx, state.hushed, now, {})
     await release(tx, state.released, now)
     for incident_id, how in state.leads.items():
         if not how:
             await _hush_below(tx, state, incident_id, now, fresh)
-    ended = {incident_id: how for incident_id, how in state.leads.items() if how}
-    state.stirred |= await end(tx, ended, now) if ended else set()
+    if ended := {incident_id: how for incident_id, how in state.leads.items() if how}:
+        await end(tx, ended, now)
     if state.stirred:
-        await refresh(tx, state.stirred, now)
+        loud = all(state.above.get(id_, "") is None for id_ in state.stirred)
+        await refresh(tx, state.stirred, now, loud=loud)
 
 
 async def _put_ties(tx: Transaction, state: FamilyState) -> None:
@@ -107,16 +107,13 @@ async def hush(tx: Transaction, incidents: Mapping[str, str], now: Micros, fresh
     )
 
 
-async def end(tx: Transaction, incidents: Mapping[str, str], now: Micros) -> set[str]:
-    """Let go what is quiet under incidents that have ended: it alerts, unless another one explains it.
+async def end(tx: Transaction, incidents: Mapping[str, str], now: Micros) -> None:
+    """Let go what is quiet under incidents that have ended.
 
     Args:
         tx: The transaction.
         incidents: The ids of those that have ended, with how they did: ``is resolved``.
         now: The time.
-
-    Returns:
-        The incidents under which some of it is quiet from now on.
     """
     rows = await tx.fetch(
         "SELECT below.id, cause.id, cause.blueprint, cause.entity, cause.rule FROM incidents AS below"
@@ -124,24 +121,30 @@ async def end(tx: Transaction, incidents: Mapping[str, str], now: Micros) -> set
         " WHERE below.quiet = ANY($1) AND below.resolved_at IS NULL ORDER BY below.id",
         sorted(incidents),
     )
-    if not rows:
-        return set()
+    why = {
+        id_: f"{blueprint} {entity} (rule {rule}) {incidents[cause]}"
+        for id_, cause, blueprint, entity, rule in rows
+    }
+    await let_go(tx, why, now)
+
+
+async def let_go(tx: Transaction, why: Mapping[str, str], now: Micros) -> None:
+    """Let incidents alert that nothing explains any more, each with the reason, unless another one does."""
+    if not why:
+        return
     others = await tx.fetch(
         "SELECT incident_id, other.id FROM incident_ties AS ties JOIN incidents AS other"
         " ON other.blueprint = ties.blueprint AND other.entity = ties.entity AND other.rule = ties.rule"
-        " AND other.resolved_at IS NULL WHERE incident_id = ANY($1) AND quiets ORDER BY 1, 2",
-        [row[0] for row in rows],
+        " AND other.resolved_at IS NULL WHERE incident_id = ANY($1) AND quiets"
+        "  AND other.id <> (SELECT quiet FROM incidents WHERE id = incident_id) ORDER BY 1, 2",
+        sorted(why),
     )
     above = await chains(tx, {other for _, other in others}) if others else {}
     moved = {id_: other for id_, other in reversed(others) if not _leads_to(other, id_, above)}
     await tx.execute_many("UPDATE incidents SET quiet = $2 WHERE id = $1", sorted(moved.items()))
-    why = {
-        id_: f"{blueprint} {entity} (rule {rule}) {incidents[cause]}"
-        for id_, cause, blueprint, entity, rule in rows
-        if id_ not in moved
-    }
-    await release(tx, why, now)
-    return set(moved.values())
+    await release(tx, {id_: reason for id_, reason in why.items() if id_ not in moved}, now)
+    if moved:
+        await refresh(tx, set(moved.values()), now)
 
 
 def _leads_to(incident_id: str | None, other: str, above: Mapping[str, str | None]) -> bool:
@@ -213,6 +216,37 @@ async def untie(tx: Transaction, incidents: Sequence[str], now: Micros) -> dict[
     return {name: why for name, why in groups.items() if why}
 
 
+async def counted(tx: Transaction, keys: Collection[TieKey], now: Micros) -> dict[str, str]:
+    """Count the members of groups that are open, and give the groups' incidents, each with why it ends.
+
+    The reason is empty if it does not: one that would open again with those that count later stays.
+    """
+    if not keys:
+        return {}
+    members = (
+        "SELECT count(*) FROM incident_ties AS ties WHERE ties.rule = $1 AND ties.blueprint = $2"
+        " AND ties.entity = $3 AND counts_from"
+    )
+    rows = await tx.fetch_each(
+        f"SELECT id, coalesce(at_least, 1), CASE WHEN due_at > $4 THEN at_least - 1 ELSE until END,"
+        f" ({members} IS NOT NULL), ({members} <= $4)"
+        " FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3 AND resolved_at IS NULL",
+        ("text", "text", "text", "bigint"),
+        [(*key, now) for key in sorted(keys)],
+    )
+    return {
+        name: few(count) if all_ < at_least and count <= (until or 0) else ""
+        for name, at_least, until, all_, count in rows
+    }
+
+
+def few(count: int) -> str:
+    """Say why a group's incident ends though no change brought that: so many members are open."""
+    if not count:
+        return "nothing of what it counts is open any more"
+    return f"only {count:,} of what it counts {'is' if count == 1 else 'are'} open"
+
+
 async def below(tx: Transaction, incidents: Sequence[str]) -> list[str]:
     """Read the incidents that are quiet under some, by id."""
     rows = await tx.fetch(
@@ -234,7 +268,10 @@ async def rename(tx: Transaction, group: Group) -> None:
     )
 
 
-async def refresh(tx: Transaction, incidents: Iterable[str], now: Micros) -> None:
-    """Let the messages of incidents, and of those that they are quiet under, be updated soon, each once."""
-    above = await chains(tx, incidents)
+async def refresh(tx: Transaction, incidents: Iterable[str], now: Micros, *, loud: bool = False) -> None:
+    """Let the messages of incidents, and of those that they are quiet under, be updated soon, each once.
+
+    If they are `loud`, they are known to be open, and quiet under none.
+    """
+    above = incidents if loud else await chains(tx, incidents)
     await messages.update_soon(tx, sorted(above), now, to_micros(from_micros(now) + REFRESH_AFTER))

@@ -1,7 +1,7 @@
 """Groups: one incident for many, counted in the transaction of the changes that open and end its members."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
@@ -11,7 +11,7 @@ import orjson
 
 from app.model.change import ENTITY, UPDATE, CatalogChange
 from app.model.incident import Incident
-from app.model.times import MICRO, Micros, from_micros, to_micros
+from app.model.times import MICRO, from_micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState, decide
 from app.rules.kin.group import enough, groups_in, needed
 from app.rules.kin.quiet import waits
@@ -46,17 +46,26 @@ async def take_in(
     state = group.family
     if state is None or not state.touched:
         return accepted
+    touched = [_Touched.of(key, group.changes[number][0]) for key, number in sorted(state.touched.items())]
+    touched = [replace(place, total=await _total(tx, place)) for place in touched]
+    touched = await _count(tx, state, touched)
+    # As under load: there is no more to be known of one that stays open.
+    state.stirred |= {state.open[place.key] for place in touched if place.stays_open(state)}
+    touched = [place for place in touched if not place.stays_open(state)]
+    if not touched:
+        return accepted
     since = to_micros(group.changes[-1][0].change.at - MEMORY)
     rows = await tx.fetch_each(
         f"SELECT {columns}, at_least, until FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3"
         " AND (resolved_at IS NULL OR resolved_at >= $4) ORDER BY id",
         ("text", "text", "text", "bigint"),
-        [(*key, since) for key in sorted(state.touched)],
+        [(*place.key, since) for place in touched],
     )
     if rows:
         await tx.lock_rows("incidents", sorted(row[0] for row in rows))
     limits = {row[0]: (row[-2], row[-1]) for row in rows}
-    decided = await _decide_groups(tx, group, state, [incident_of(row[:-2]) for row in rows], limits)
+    incidents = [incident_of(row[:-2]) for row in rows]
+    decided = await _decide_groups(tx, group, state, touched, incidents, limits)
     return [change.with_alerts(decided.get(change.key)) for change in accepted]
 
 
@@ -64,6 +73,7 @@ async def _decide_groups(
     tx: Transaction,
     group: Group,
     state: FamilyState,
+    touched: Sequence["_Touched"],
     incidents: Iterable[Incident],
     limits: Mapping[str, tuple[int, int]],
 ) -> dict[str, Decision]:
@@ -73,27 +83,23 @@ async def _decide_groups(
         tx: The transaction, which holds the locks of these groups.
         group: The changes, decided, and not written yet.
         state: What they led to for others.
-        incidents: The groups' incidents that are open or ended lately.
+        touched: The groups.
+        incidents: Their incidents that are open or ended lately.
         limits: Of each its limits as they are stored.
 
     Returns:
         What each change led to for groups, by its key.
     """
-    past: dict[TieKey, dict[str, Incident]] = {key: {} for key in state.touched}
+    past: dict[TieKey, dict[str, Incident]] = {place.key: {} for place in touched}
     for incident in incidents:
         past[incident.rule, incident.blueprint, incident.entity][incident.id] = incident
-    touched = [_Touched.of(key, group.changes[number][0]) for key, number in sorted(state.touched.items())]
-    totals = {place.key: await _total(tx, place) for place in touched}
-    counts = await _count(tx, state, {place.key: place.most(totals[place.key]) for place in touched})
-    starts = {place.key: await _starts(tx, state, place, totals[place.key]) for place in touched}
+    starts = {place.key: await _starts(tx, state, place) for place in touched}
     decisions: dict[str, Decision] = {}
     # One that ends because members do not count yet may begin again when they will.
     for place in [group for group in touched for _ in range(1 if group.kin.rule.wait is None else 2)]:
         mine, number, change = past[place.key], state.touched[place.key], place.incoming.change
         is_open = next((incident for incident in mine.values() if incident.resolved_at is None), None)
-        times = starts[place.key]
-        decision = place.decide(mine, is_open, counts[place.key], totals[place.key], times)
-        here = place.limits(totals[place.key])
+        decision, here = place.decide(mine, is_open, starts[place.key]), place.limits
         for incident in decision.incidents if decision else filter(None, [is_open]):
             if here and limits.get(incident.id) != here:
                 state.limits[incident.id] = here
@@ -119,12 +125,16 @@ class _Touched:
         incoming: The change that did so last.
         kin: What the change's rule has to do with others.
         rule: The group's rule.
+        total: How many entities there are; 0: that is not known, or not asked for.
+        count: How many members are open now, as far as that must be known.
     """
 
     key: TieKey
     incoming: Incoming
     kin: Kin
     rule: Rule
+    total: int = 0
+    count: int = 0
 
     @classmethod
     def of(cls, key: TieKey, incoming: Incoming) -> Self:
@@ -132,21 +142,27 @@ class _Touched:
         kin, rule = next((kin, rule) for kin, rule in pairs if rule.name == key[0])
         return cls(key, incoming, kin, rule)
 
-    def most(self, total: int) -> int:
+    def most(self, state: FamilyState) -> int:
         """Give how many open members must be counted to decide."""
-        return max(needed(self.rule, total), enough(self.rule, total))
+        ends = enough(self.rule, self.total)
+        is_open = self.key in state.open and self.kin.rule.wait is None
+        return ends if is_open else max(needed(self.rule, self.total), ends)
 
-    def limits(self, total: int) -> tuple[int, int] | None:
-        """Give how many open members open it, and how many end it; None: that is not known."""
-        is_known = self.rule.share is None or total > 0
-        return (needed(self.rule, total), enough(self.rule, total)) if is_known else None
+    def stays_open(self, state: FamilyState) -> bool:
+        """Tell whether it is open, and has so many members that it stays so; not all such are recognized."""
+        plain = self.kin.rule.wait is None and self.rule.share is None
+        return plain and self.key in state.open and self.count > enough(self.rule, 0)
+
+    @property
+    def limits(self) -> tuple[int, int] | None:
+        """How many open members open it, and how many end it; None: that is not known."""
+        is_known = self.rule.share is None or self.total > 0
+        return (needed(self.rule, self.total), enough(self.rule, self.total)) if is_known else None
 
     def decide(
         self,
         incidents: Mapping[str, Incident],
         is_open: Incident | None,
-        count: int,
-        total: int,
         starts: Sequence[int] | None,
     ) -> Decision | None:
         """Decide on the group's incident; None: it stays as it is.
@@ -154,13 +170,12 @@ class _Touched:
         Args:
             incidents: Its incidents that are open or ended lately.
             is_open: The one that is open.
-            count: How many members are open now.
-            total: How many entities there are; 0: that is not known.
             starts: From when on each counts, as many as need be known, the first ones first; None: at once.
         """
         rule, change, now = self.rule, self.incoming.change, self.incoming.received_at
-        known, least, due_at = rule.share is None or total > 0, needed(rule, total), None
-        all_, waits_ = count, waits(is_open, now)
+        known, least, due_at = self.limits is not None, needed(rule, self.total), None
+        all_ = count = self.count
+        waits_ = waits(is_open, now)
         if starts is not None:
             all_, count = len(starts), sum(start <= to_micros(now) for start in starts)
             due_at = from_micros(starts[least - 1]) if count < least <= all_ else None
@@ -172,7 +187,7 @@ class _Touched:
             and all_ >= least
             and (is_open is None or (waits_ and is_open.due_at != due_at))
         )
-        limit = least - 1 if waits_ else enough(rule, total)
+        limit = least - 1 if waits_ else enough(rule, self.total)
         ends = is_open is not None and (all_ == 0 or (known and (all_ if waits_ else count) <= limit))
         if not (opens or ends):
             return None
@@ -200,7 +215,7 @@ class _Touched:
         return decide(match, EntityState(incidents=tuple(incidents.values())), now)
 
 
-async def _count(tx: Transaction, state: FamilyState, needs: Mapping[TieKey, int]) -> dict[TieKey, int]:
+async def _count(tx: Transaction, state: FamilyState, touched: Sequence[_Touched]) -> list[_Touched]:
     """Count the open members of groups, as they will be when all is written.
 
     Of a group that has more than it needs to be known, not all are counted.
@@ -213,21 +228,26 @@ async def _count(tx: Transaction, state: FamilyState, needs: Mapping[TieKey, int
         more.update(after - before)
         gone.update(before - after)
     # Of a power of two: a statement of its own for each number would be parsed each time.
-    limit = 1 << (max(needs.values()) + max(gone.values(), default=0)).bit_length()
+    most = max(place.most(state) for place in touched) + max(gone.values(), default=0)
+    limit = 1 << most.bit_length()
     rows = await tx.fetch_each(
         "SELECT count(*) FROM (SELECT 1 FROM incident_ties WHERE rule = $1 AND blueprint = $2"
         f" AND entity = $3 AND counts_from IS NOT NULL LIMIT {limit}) AS members",
         ("text", "text", "text"),
-        list(needs),
+        [place.key for place in touched],
     )
-    return {key: number - gone[key] + more[key] for key, (number,) in zip(needs, rows, strict=True)}
+    counts = [number for (number,) in rows]
+    return [
+        replace(place, count=number - gone[place.key] + more[place.key])
+        for place, number in zip(touched, counts, strict=True)
+    ]
 
 
-async def _starts(tx: Transaction, state: FamilyState, place: _Touched, total: int) -> list[int] | None:
+async def _starts(tx: Transaction, state: FamilyState, place: _Touched) -> list[int] | None:
     """Read from when on the members of a group count that do so first; None: each does once it opens."""
     if place.kin.rule.wait is None:
         return None
-    most = place.most(total)
+    most = place.most(state)
     rows = await tx.fetch(
         "SELECT incident_id, counts_from FROM incident_ties WHERE rule = $1 AND blueprint = $2"
         " AND entity = $3 AND counts_from IS NOT NULL ORDER BY counts_from LIMIT $4",
@@ -266,34 +286,3 @@ async def count_entities(tx: Transaction, rule: Rule, blueprints: Sequence[str])
         async for (text,) in tx.stream(states, names):
             counter.update(groups_in(orjson.loads(text).get(rule.by.field)))
     return dict(counter)
-
-
-async def counted(tx: Transaction, keys: Collection[TieKey], now: Micros) -> dict[str, str]:
-    """Count the members of groups that are open, and give the groups' incidents, each with why it ends.
-
-    The reason is empty if it does not: one that would open again with those that count later stays.
-    """
-    if not keys:
-        return {}
-    members = (
-        "SELECT count(*) FROM incident_ties AS ties WHERE ties.rule = $1 AND ties.blueprint = $2"
-        " AND ties.entity = $3 AND counts_from"
-    )
-    rows = await tx.fetch_each(
-        f"SELECT id, coalesce(at_least, 1), CASE WHEN due_at > $4 THEN at_least - 1 ELSE until END,"
-        f" ({members} IS NOT NULL), ({members} <= $4)"
-        " FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3 AND resolved_at IS NULL",
-        ("text", "text", "text", "bigint"),
-        [(*key, now) for key in sorted(keys)],
-    )
-    return {
-        name: few(count) if all_ < at_least and count <= (until or 0) else ""
-        for name, at_least, until, all_, count in rows
-    }
-
-
-def few(count: int) -> str:
-    """Say why a group's incident ends though no change brought that: so many members are open."""
-    if not count:
-        return "nothing of what it counts is open any more"
-    return f"only {count:,} of what it counts {'is' if count == 1 else 'are'} open"

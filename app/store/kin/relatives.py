@@ -46,14 +46,15 @@ async def look_up(tx: Transaction, batch: Sequence[tuple[EntityKey, Incoming]], 
     }
     if keys:
         rows = await tx.fetch_each(
-            "SELECT rule, blueprint, entity, id FROM incidents"
+            "SELECT rule, blueprint, entity, id, quiet FROM incidents"
             " WHERE rule = $1 AND blueprint = $2 AND entity = $3 AND resolved_at IS NULL",
             ("text", "text", "text"),
             sorted(keys),
         )
-        state.open = {(rule, blueprint, entity): id_ for rule, blueprint, entity, id_ in rows}
-    if state.open:
-        state.above = await chains(tx, set(state.open.values()))
+        state.open = {(rule, blueprint, entity): id_ for rule, blueprint, entity, id_, _ in rows}
+        state.above = {id_: quiet for *_, id_, quiet in rows}
+        if any(state.above.values()):
+            state.above = await chains(tx, state.above)
 
 
 async def look_up_ties(

@@ -110,6 +110,7 @@ class FamilyState:
             self.open[key], self.above[after.id] = after.id, after.quiet
         else:
             self.open.pop(key, None)
+            self.above.pop(after.id, None)
         self.moved[after.id] = after
         if leads:
             self.leads[after.id] = "" if is_open else how

@@ -214,7 +214,7 @@ async def put_reminders(tx: Transaction, ids: Sequence[int], now: datetime) -> N
         # What was held may have gone out as a beginning; to be repeated, it is none.
         reminder = following(copied, to_micros(now), incident_id=incident_id, step=Step.REMINDED, **times)
         if said := notification_of(reminder.notification):
-            text = notification_json(said.but(at=due_at, step=Step.REMINDED))
+            text = notification_json(said.but(at=due_at, step=Step.REMINDED, was_quiet=""))
             again.append(reminder._replace(notification=text))
     await insert(tx, again)
 

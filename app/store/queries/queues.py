@@ -213,7 +213,7 @@ def _waiting_of(row: Row) -> Waiting:
     return Waiting(id_, key, alert, *about, over=opened == 0, reopened=reopened)
 
 
-async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
+async def record(tx: Transaction, claim: Claim, attempt: Attempt, *, goes_on: bool = False) -> bool:
     """Write what an attempt came to, and give the lease back; False, and nothing is written: it was lost.
 
     The messages of its incidents, other than the attempt's own, are to be updated: a delivery for each is put
@@ -224,6 +224,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
         tx: The transaction.
         claim: The queue.
         attempt: How it ended, by the clock as it was at the claim.
+        goes_on: More of it is written after this, and the lease is kept until then.
     """
     ids = attempt.delivery_ids
     sent = [delivery.id for delivery in claim.deliveries] if ids is None else list(ids)
@@ -234,9 +235,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
     # and before the queue, as everywhere: an action locks one, and then the queue of its updates.
     incidents = [name for (name,) in await tx.fetch(INCIDENTS, [*sent, *attempt.asides])]
     await tx.lock_rows("incidents", incidents, shared=attempt.elsewhere is None)
-    silenced = attempt.outcome is Outcome.SILENCED
-    given_back = leases.give_back(tx, claim) if silenced else leases.rest(tx, claim, attempt)
-    if not await given_back:
+    if not await (leases.holds(tx, claim) if goes_on else leases.end(tx, claim, attempt)):
         return False
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
     hushed = await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
@@ -258,7 +257,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
             await messages.update_others(tx, claim.queue, sent, posted, ended_at)
         await messages.update_others(tx, claim.queue, list(attempt.asides), None, ended_at)
         await reports.announce(tx, [*sent, *attempt.asides], ended_at)
-    if claim.on_hold and attempt.outcome is not Outcome.ON_HOLD and not silenced:
+    if claim.on_hold and attempt.outcome not in (Outcome.ON_HOLD, Outcome.SILENCED) and not goes_on:
         # While the queue was on hold none of these could go out: that time does not use up their patience.
         await tx.execute(
             "UPDATE deliveries SET waiting_since = $1 WHERE queue = $2 AND state = 'pending'",

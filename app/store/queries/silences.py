@@ -219,7 +219,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
             if not (is_open or knows):  # of the trouble: its end is no news, whenever it came
                 await _keep_back(tx, incident_id, queue, number, now)
                 continue
-            if (news := _news(said, knows, is_open, bool(hours))) is None:
+            if (news := _news(said, knows, is_open, hours)) is None:
                 continue
             if is_open and not hours and not is_over(news):  # one that is open again ended first
                 news = _reminder(news, knows, places, queue, now)
@@ -241,15 +241,17 @@ async def settle(tx: Transaction, now: datetime) -> None:
         await _refresh(tx, about, now)
 
 
-def _news(said: Notification, knows: bool, is_open: bool, held: bool) -> Notification | None:
-    """Give what is said of an incident after a silence, or after hours that held it; None: it is no news."""
+def _news(said: Notification, knows: bool, is_open: bool, hours: str) -> Notification | None:
+    """Give what is said of an incident after a silence, or when hours begin; None: it is no news."""
+    if hours:
+        since = said.at if knows else said.opened_at or said.at
+        said = said.but(was_quiet=f"it is from {since:%a %H:%M} UTC, outside of hours {hours}")
     if is_over(said):
         return said if knows else None
-    asks = said.step is Step.ESCALATED or (knows and (not held or said.step in STILL))
+    asks = said.step is Step.ESCALATED or (knows and (not hours or said.step in STILL))
     if not is_open or (said.acknowledged and asks):  # for somebody, and here somebody is
         return None
-    begins = held and not knows and said.step is not Step.ESCALATED
-    return said.but(step=Step.OPENED) if begins else said
+    return said.but(step=Step.OPENED) if hours and not (knows or said.step is Step.ESCALATED) else said
 
 
 async def _keep_back(tx: Transaction, incident_id: str, queue: str, number: int, now: datetime) -> None:
@@ -275,11 +277,10 @@ async def _keep_back(tx: Transaction, incident_id: str, queue: str, number: int,
 
 async def _refresh(tx: Transaction, patterns: Sequence[str], now: datetime) -> None:
     """Update the messages of an open incident whose silence has ended: they show it."""
-    names = await tx.fetch(
+    for (name,) in await tx.fetch(
         "SELECT id FROM incidents WHERE resolved_at IS NULL AND rule = $1 AND blueprint = $2 AND entity = $3",
         *(ESCAPED.sub(r"\1", pattern) for pattern in patterns),
-    )
-    for (name,) in names:
+    ):
         await messages.refresh(tx, name, to_micros(now))
 
 
@@ -290,8 +291,7 @@ def _reminder(said: Notification, knows: bool, places: str, queue: str, now: dat
         return said.but(at=now)
     if Step.REMINDED in steps:
         return said.but(step=Step.REMINDED, at=now)
-    begins = not knows and Step.OPENED in steps
-    return said.but(step=Step.OPENED) if begins else said
+    return said.but(step=Step.OPENED) if not knows and Step.OPENED in steps else said
 
 
 def _silence_of(row: Row) -> Silence:

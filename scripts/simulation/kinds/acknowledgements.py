@@ -116,7 +116,7 @@ class Acknowledgements(Kind):
             self._people.append(asyncio.ensure_future(self._watch()))
 
     def mend(self) -> None:
-        """Let people sleep, and before that let some take back what is acknowledged: it escalates in the quiet."""
+        """Let people sleep, but first take back some of what is acknowledged: it escalates in the quiet."""
         for task in self._people:
             task.cancel()
         random, last = self._world.chance.stream("taken back in the end"), dict[str, str]()

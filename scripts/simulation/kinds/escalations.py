@@ -87,10 +87,10 @@ class Ladder:
         if heard.has_just_woken():
             return
         # When it may have begun to count: the soonest and the latest.
-        opened = (
-            self._history.known_from.get(one.load, one.at) for one in self._told.get(heard.incident, ())
-        )
-        begins = [(at, at) for at in opened]
+        first_heard: dict[float, float] = {}
+        for one in self._told.get(heard.incident, ()):
+            first_heard.setdefault(one.load, one.at)
+        begins = [(self._history.known_from.get(load, at), at) for load, at in first_heard.items()]
         spans = self._spans(heard.incident)
         begins += [(span.ended_at, span.ended_by) for span in spans if span.ended_at is not None]
         looked_after = [span for span in spans if span.certain_at < heard.begun_at - SENT_WITHIN_SECONDS]

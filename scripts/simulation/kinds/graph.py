@@ -18,6 +18,8 @@ from scripts.simulation.history import History
 from scripts.simulation.kinds.family import Accepted, Family
 from scripts.simulation.kinds.job import Job
 from scripts.simulation.kinds.kind import Kind
+from scripts.simulation.kinds.racks import RULES as RACK_RULES
+from scripts.simulation.kinds.racks import Racks
 from scripts.simulation.listener import Listener
 from scripts.simulation.network import Serve
 from scripts.simulation.port import SECRET, iso
@@ -27,7 +29,7 @@ SITES, NODES, TEAMS, ZONES, PEERS = 3, 12, 4, 2, 4
 LARGE = 0.03
 """How many nights have one site with 300 nodes, of 40 teams."""
 FAILS_WITHIN_SECONDS = 20.0
-WELL = {"site": "Up", "node": "Healthy", "peer": "Healthy"}
+WELL = {"site": "Up", "node": "Healthy", "peer": "Healthy", "feed": "Up", "pod": "Healthy"}
 RULES = """\
   - name: node-health
     blueprint: node
@@ -68,7 +70,7 @@ class Entity:
     name: str
     blueprint: str
     health: str
-    relations: dict[str, str]
+    relations: dict[str, Any]
     at: float
     team: str = ""
     gone: bool = False
@@ -97,6 +99,9 @@ class Graph(Kind):
         "site_deleted": 0.05,
         "site_silenced": 0.05,
         "site_rule_removed": 0.02,  # for some seconds
+        "rack_fails": 0.5,  # some of its pods, and perhaps their feeds
+        "cause_acknowledged": 0.2,
+        "member_closed": 0.1,  # by hand
         "sites_heal": 0.5,  # in the end, all of them
         "peers_fail": 0.4,  # in the end, all that are well
     }
@@ -107,6 +112,7 @@ class Graph(Kind):
         sites, nodes, self.teams = (1, 300, 40) if self.large else (SITES, NODES, TEAMS)
         self.jobs = {name: Job(world, name.title()) for name in ("platform", "zones", "peers")}
         self.jobs |= {f"team-{number}": Job(world, f"Team-{number}") for number in range(self.teams)}
+        self.racks = Racks(world)
         self.accepted: list[Accepted] = []
         self.quiet: dict[tuple[str, str], bool] = {}
         self.written: list[float] = []
@@ -125,26 +131,26 @@ class Graph(Kind):
             self._add(
                 Entity(f"peer-{number}", "peer", "Healthy", {"needs": f"peer-{(number + 1) % PEERS}"}, at)
             )
+        for name, blueprint, health, of in self.racks.entities():
+            self._add(Entity(name, blueprint, health, of, at))
 
     def _add(self, entity: Entity) -> None:
         self.all[entity.name] = entity
 
     def hosts(self) -> Mapping[str, Serve]:
         """Serve those who hear."""
-        return {f"{name}.sim": job.serve for name, job in self.jobs.items()}
+        return {f"{name}.sim": job.serve for name, job in (self.jobs | self.racks.jobs).items()}
 
     def rules(self) -> Mapping[str, str]:
         """Give the rules and their destinations."""
-        steps = "[opened, changed, resolved]"
-        jobs = [
-            f'  {name}: {{type: http, url: "http://{name}.sim/", steps: {steps}}}\n' for name in self.jobs
-        ]
+        steps, names = "[opened, changed, resolved]", self.jobs | self.racks.jobs
+        jobs = [f'  {name}: {{type: http, url: "http://{name}.sim/", steps: {steps}}}\n' for name in names]
         teams = ", ".join(f"T{number}: team-{number}" for number in range(self.teams))
         rules = RULES % (teams, self._peers_wait)
         if self._has_rule:
             place = rules.index("    send:")
             rules = SITE_RULE + rules[:place] + QUIET + rules[place:]
-        return {"destinations": "".join(jobs), "rules": rules}
+        return {"destinations": "".join(jobs), "rules": rules + RACK_RULES}
 
     def entities(self, blueprint: str) -> list[dict[str, Any]] | None:
         """List what there is of a blueprint."""
@@ -172,13 +178,16 @@ class Graph(Kind):
         random = chance.stream("graph")
         # All is drawn before it is known whether it happens, so that muting one leaves the others.
         site = random.choice([one for one in self.all.values() if one.blueprint == "site"])
-        alone = random.choice([one for one in self.all.values() if one.blueprint != "site"])
+        alone = random.choice([one for one in self.all.values() if one.blueprint in ("node", "peer")])
         if chance.strikes("site_fails") and site.health == "Up" and not site.gone:
             self._start(self._fail(site))
         if chance.strikes("node_fails"):
             self._start(self._fail_alone(alone))
         if chance.strikes("site_rule_removed") and self._has_rule:
             self._start(self._without_rule())
+        if chance.strikes("rack_fails"):
+            self._start(self._let_happen([(*event, {}) for event in self.racks.events(self.all)]))
+        self.racks.people()
 
     def _start(self, work: Any) -> None:
         self._works.append(asyncio.ensure_future(work))
@@ -208,6 +217,9 @@ class Graph(Kind):
                 events.append((lasts + random.uniform(0, FAILS_WITHIN_SECONDS), node, ends, {}))
         if chance.strikes("site_silenced"):
             self._silence(site)
+        await self._let_happen(events)
+
+    async def _let_happen(self, events: list[tuple[float, Entity, str, dict[str, str]]]) -> None:
         began = self._world.loop.time()
         for after, entity, health, relations in sorted(events, key=lambda event: event[:1]):
             await asyncio.sleep(max(0.0, began + after - self._world.loop.time()))
@@ -307,7 +319,7 @@ class Graph(Kind):
             self._world.write_rules()
         if chance.stream("sites heal").random() < self.faults["sites_heal"]:
             for entity in self.all.values():
-                if entity.blueprint == "site":
+                if entity.blueprint in ("site", "feed"):
                     self._happen(entity, "Up", {})
         if chance.stream("peers fail").random() < self.faults["peers_fail"]:
             for entity in self.all.values():
@@ -327,12 +339,15 @@ class Graph(Kind):
             " AND rule IN ('site-health', 'node-health', 'zone-health', 'peer-health')"
         )
         self.quiet = {(rule, entity): bool(quiet) for rule, entity, quiet in rows}
+        self.racks.look(store)
 
     def broken(self, history: History) -> Iterator[str]:
         """Judge what was told of them."""
         del history
         family = Family(self._world, self.jobs, self.accepted, self.silenced, self.quiet)
-        yield from family.ends({entity.name: entity for entity in self.all.values()})
+        others = [one for one in self.all.values() if one.blueprint in ("feed", "pod")]
+        yield from self.racks.broken(others, self.accepted)
+        yield from family.ends({name: entity for name, entity in self.all.items() if entity not in others})
         if not self._world.jumps and not self.written:
             yield from family.broken()
 
