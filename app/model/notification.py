@@ -163,8 +163,7 @@ class Notification(Immutable):
         # The value itself, and what lies within it where it is an object, is not said again.
         path = main.path if main else ("",)
         others = [other for other in changes if other.path[: len(path)] != path]
-        made = object.__new__(cls)  # not by `but`, which would copy the facts once more
-        made.__dict__ = vars(_USUAL) | {
+        facts = {
             "step": step,
             "rule": rule,
             "severity": severity,
@@ -184,7 +183,7 @@ class Notification(Immutable):
             "at": change.found_at or change.at,
             **more,
         }
-        return made
+        return cls.of(vars(_USUAL) | facts)
 
     @classmethod
     def read(cls, text: str) -> "Notification":
