@@ -11,13 +11,14 @@ from time import process_time
 
 from scripts.simulation.chance import UNPROVEN
 from scripts.simulation.kinds import ALL_FAULTS, NAMES
-from scripts.simulation.mutants import HEALTHY, MUTANTS
+from scripts.simulation.mutants import HEALTHY, MUTANTS, Mutant
 from scripts.simulation.report import write_report
 from scripts.simulation.run import Outcome, Plan, simulate
 from scripts.simulation.smaller import smallest
 
 SEEDS_OF_A_PROCESS = 100  # what is left of the dead is kept, some megabytes a seed
 MUTANT_SEEDS = 200
+PLANTABLE_SEEDS = 20
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -60,14 +61,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--mutants", action="store_true", help="plant each mistake, and show which seed finds it"
     )
+    parser.add_argument(
+        "--plantable",
+        action="store_true",
+        help="look whether each mistake has still what to change",
+    )
+    parser.add_argument("--find", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--report", action="store_true", help="run all this, and write docs/reliability.md")
     parser.add_argument("--tally", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     os.environ.clear()  # nothing of this machine's configuration is to matter
     if options.report:
         return _report(options.first, options.seeds, options.minutes)
-    if options.mutants:
-        return int(0 in _find_mutants(options.minutes).values())
+    if options.plantable or options.find or options.mutants:
+        return _of_mutants(options)
     seeds = options.seed or range(options.first, options.first + options.seeds)
     if len(seeds) > SEEDS_OF_A_PROCESS:
         return _in_processes(arguments, options.first, len(seeds))
@@ -142,16 +149,55 @@ def _in_processes(arguments: Sequence[str], first: int, seeds: int) -> int:
     return status
 
 
+def _of_mutants(options: argparse.Namespace) -> int:
+    if options.find:
+        print(json.dumps(_find(options.plant, options.minutes)))
+        return 0
+    return int(bool(_not_plantable()) or (options.mutants and 0 in _find_mutants(options.minutes).values()))
+
+
 def _find_mutants(minutes: float) -> dict[str, int]:
     """Plant each mistake; print and give the first seed that finds it, 0: none does."""
     found = {}
-    for name, mutant in MUTANTS.items():
-        runs = ((seed, simulate(Plan(seed, minutes, mutant=mutant))) for seed in range(1, MUTANT_SEEDS + 1))
-        seed, outcome = next((run for run in runs if run[1].broken), (0, None))
-        found[name] = seed
-        said = f"found by seed {seed}: {outcome.broken[0]}" if outcome else f"SURVIVES {MUTANT_SEEDS} seeds"
-        print(f"{name}: {said}", flush=True)
+    for name in MUTANTS:
+        # Each in a process of its own: what is left of the dead is kept.
+        command = [sys.executable, "-m", "scripts.simulation", "--minutes", str(minutes), "--find"]
+        command += ["--plant", name]
+        run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - as above
+        found[name], what = json.loads(run.stdout.splitlines()[-1])
+        print(f"{name}: {f'found by seed {found[name]}: ' if found[name] else ''}{what}", flush=True)
     return found
+
+
+def _find(name: str, minutes: float) -> tuple[int, str]:
+    """Give the first seed that breaks a promise with a mistake only, and what it breaks."""
+    mutant = MUTANTS[name]
+    for seed in range(1, MUTANT_SEEDS + 1):
+        broken = simulate(Plan(seed, minutes, mutant=mutant)).broken
+        if broken and not simulate(Plan(seed, minutes)).broken:
+            return seed, broken[0]
+    return 0, f"SURVIVES {MUTANT_SEEDS} seeds" if mutant.times else "CHANGES NOTHING: its place is gone"
+
+
+def _not_plantable() -> list[str]:
+    """Print and give the mistakes in statements of which no statement that runs has the text."""
+    statements = set[str]()
+
+    def note(statement: str) -> str:
+        statements.add(statement)
+        return statement
+
+    missing = [name for name, mutant in MUTANTS.items() if mutant.rewrite is not HEALTHY.rewrite]
+    for seed in range(1, PLANTABLE_SEEDS + 1):
+        simulate(Plan(seed, kinds=frozenset(NAMES), mutant=Mutant(note)))
+        missing = [
+            name for name in missing if all(MUTANTS[name].rewrite(text) == text for text in statements)
+        ]
+        if not missing:
+            break
+    for name in missing:
+        print(f"{name}: CHANGES NOTHING: no statement that ran has its text")
+    return missing
 
 
 def _report(first: int, seeds: int, minutes: float) -> int:

@@ -50,7 +50,7 @@ class Connection:
         self._process = process
         self._world = world
         self._chance = world.chance
-        self._rewrite = mutant.rewrite
+        self._rewrite = mutant.statement
 
     @property
     def in_transaction(self) -> bool:

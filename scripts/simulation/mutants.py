@@ -18,7 +18,7 @@ def _same(thing: Any) -> Any:
     return thing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Mutant:
     """A mistake.
 
@@ -26,11 +26,23 @@ class Mutant:
         rewrite: Changes a statement.
         decision: Changes what a change leads to.
         attempt: Changes what an attempt came to, before it is recorded.
+        times: How often it has changed something in this process.
     """
 
     rewrite: Callable[[str], str] = _same
     decision: Callable[[Decision, Incoming], Decision] | None = None
     attempt: Callable[[Attempt, Claim], Attempt] | None = None
+    times: int = 0
+
+    def changes(self, text: str) -> bool:
+        """Tell whether it changes a statement."""
+        return self.rewrite(text) != text
+
+    def statement(self, text: str) -> str:
+        """Plant it into a statement that is to be run."""
+        changed = self.rewrite(text)
+        self.times += changed != text
+        return changed
 
     def incoming(self, incoming: Incoming) -> Incoming:
         """Plant it into a change that is to be stored."""
@@ -39,29 +51,36 @@ class Mutant:
             return incoming
 
         def decide(state: EntityState) -> Decision:
-            return change(incoming.decide(state), incoming)
+            right = incoming.decide(state)
+            wrong = change(right, incoming)
+            self.times += wrong != right
+            return wrong
 
         return replace(incoming, decide=decide)
 
     def plant(self, runtime: Runtime) -> None:
         """Plant it into a listener that is about to run."""
         if self.attempt is not None:
-            runtime.dispatcher._sender = _Liar(runtime.sender, self.attempt)  # type: ignore[assignment]  # noqa: SLF001
+            runtime.dispatcher._sender = _Liar(runtime.sender, self)  # type: ignore[assignment]  # noqa: SLF001
 
 
 class _Liar:
     """A sender whose attempts are changed before they are recorded."""
 
-    def __init__(self, sender: Sender, lie: Callable[[Attempt, Claim], Attempt]) -> None:
+    def __init__(self, sender: Sender, mutant: Mutant) -> None:
         self._sender = sender
-        self._lie = lie
+        self._mutant = mutant
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sender, name)
 
     async def attempt(self, claim: Claim) -> Attempt | None:
         attempt = await self._sender.attempt(claim)
-        return None if attempt is None else self._lie(attempt, claim)
+        if attempt is None or self._mutant.attempt is None:
+            return attempt
+        wrong = self._mutant.attempt(attempt, claim)
+        self._mutant.times += wrong != attempt
+        return wrong
 
 
 def _statement(old: str, new: str) -> Mutant:

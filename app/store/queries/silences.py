@@ -27,7 +27,6 @@ BEHIND = (
     " AND later.queue = deliveries.queue AND later.id > deliveries.id AND later.state = 'pending' LIMIT 1"
 )
 """Whether something waits after an alert, of its incident and for its queue."""
-AGAIN = "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1"
 ENDED_WITH_INCIDENT = (
     "incident_id IS NOT NULL AND NOT EXISTS"
     " (SELECT 1 FROM incidents WHERE incidents.id = incident_id AND resolved_at IS NULL)"
@@ -189,7 +188,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
     for number, hours, *about in ended:
         if hours:  # what belongs to no incident is as much news as it was
             loose = "silence_id = $2 AND state = 'silenced' AND incident_id IS NULL"
-            await tx.execute(f"{AGAIN} WHERE {loose}", to_micros(now), number)
+            await tx.execute(f"{deliveries.AGAIN} WHERE {loose}", to_micros(now), number)
         # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
             "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL,"
@@ -213,7 +212,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
         for delivery_id, text, heard, is_open, incident_id, entity, places, queue, *person in rows:
             knows = heard is not None and not ((told := notification_of(heard)) and is_over(told))
             if (kept := notification_of(text)) is None:  # it is given up when its turn comes
-                await tx.execute(f"{AGAIN} WHERE id = $2", to_micros(now), delivery_id)
+                await tx.execute(f"{deliveries.AGAIN} WHERE id = $2", to_micros(now), delivery_id)
                 continue
             said = kept.named(entity).but(acknowledged=acknowledgement_of(*person))
             if not (is_open or knows):  # of the trouble: its end is no news, whenever it came
@@ -225,7 +224,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
                 news = _reminder(news, knows, places, queue, now)
             await tx.execute(
                 # An escalation is found by its time again, when an acknowledgement is taken back.
-                f"{AGAIN}, due_at = CASE WHEN step = 'escalated' THEN due_at ELSE 0 END,"
+                f"{deliveries.AGAIN}, due_at = CASE WHEN step = 'escalated' THEN due_at ELSE 0 END,"
                 " step = $2, notification = $3 WHERE id = $4",
                 to_micros(now),
                 news.step,

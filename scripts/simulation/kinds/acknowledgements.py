@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class Acknowledgements(Kind):
         self.ladder = {name: Job(world, name.title()) for name in AFTER_SECONDS}
         self.wishes: dict[str, Wish] = {}
         self.done: list[str] = []
-        self.audited: dict[str, int] = {}
+        self.audited = Counter[str]()
         self.open_here: dict[str, bool] = {}
         self._seen = 0
         self._people: list[asyncio.Task[None]] = []
@@ -187,10 +188,12 @@ class Acknowledgements(Kind):
 
     def look(self, store: sqlite3.Connection) -> None:
         """Note what was done, and how it is in the end."""
-        rows = store.execute("SELECT id FROM actions WHERE audit_id IS NOT NULL ORDER BY audit_id")
-        self.done = [name for (name,) in rows]
-        rows = store.execute("SELECT what, count(*) FROM audit WHERE what LIKE '%acknowledge%' GROUP BY what")
-        self.audited = dict(rows)
+        rows = store.execute("SELECT id, audit_id FROM actions WHERE audit_id IS NOT NULL ORDER BY audit_id")
+        done = dict(rows)
+        self.done = [name for name in done if name in self.wishes]
+        others = {number for name, number in done.items() if name not in self.wishes}
+        rows = store.execute("SELECT id, what FROM audit WHERE what LIKE '%acknowledge%'")
+        self.audited = Counter(what for number, what in rows if number not in others)
         rows = store.execute(
             "SELECT id, acknowledged_at IS NOT NULL FROM incidents"
             " WHERE resolved_at IS NULL AND rule = 'watched'"
@@ -224,7 +227,7 @@ class Acknowledgements(Kind):
         """Each action is in the audit trail once; of two in a row the second finds it done."""
         for verb in _VERBS:
             done = sum(self.wishes[name].verb == verb for name in self.done)
-            if done != self.audited.get(f"{verb} incident", 0):
+            if done != self.audited[f"{verb} incident"]:
                 yield f"{done} incidents were to {verb}, {self.audited} are in the audit trail"
         last: dict[str, str] = {}
         for name in self.done:
