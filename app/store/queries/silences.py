@@ -11,6 +11,7 @@ from app.model.incident import ALL_STEPS, Step
 from app.model.notification import Notification
 from app.model.silence import Silence, SilencePreview
 from app.model.times import from_micros, micros_or_none, to_micros
+from app.store.clock import END_HOURS
 from app.store.columns import acknowledgement_of, told_of
 from app.store.queries import deliveries, incidents, messages, reports
 from app.store.rows import notification_json, notification_of
@@ -165,9 +166,7 @@ async def of_hours(tx: Transaction, name: str, begin: datetime) -> int:
 
 async def end_hours(tx: Transaction, now: datetime) -> None:
     """Let what waits for hours be looked at again: they may be others in the rules in force."""
-    await tx.execute(
-        "UPDATE silences SET ends_at = $1 WHERE NOT settled AND hours <> '' AND ends_at > $1", to_micros(now)
-    )
+    await tx.execute(END_HOURS, to_micros(now))
 
 
 async def settled(tx: Transaction, numbers: Collection[int]) -> set[int]:
