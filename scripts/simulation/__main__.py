@@ -189,7 +189,7 @@ def _not_plantable() -> list[str]:
 
     missing = [name for name, mutant in MUTANTS.items() if mutant.rewrite is not HEALTHY.rewrite]
     for seed in range(1, PLANTABLE_SEEDS + 1):
-        simulate(Plan(seed, kinds=frozenset(NAMES), mutant=Mutant(note)))
+        simulate(Plan(seed, 1.0, kinds=frozenset(NAMES), mutant=Mutant(note)))
         missing = [
             name for name in missing if all(MUTANTS[name].rewrite(text) == text for text in statements)
         ]
