@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ EACH_CASE = (
 LONG = ("acceptance", "browser", "deploy", "power", "simulation", "test_bench.py")
 """Tests that take seconds each, and mostly wait."""
 TESTS = Path(__file__).parent
+FEW = {"browser": 2, "deploy/test_installing.py": 1}
+"""Tests that share something which takes seconds to make, and how many of the workers make it."""
 MEASURED = pytest.StashKey[bool]()
 
 
@@ -113,24 +116,26 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose what is measured: the first case of each test where the others go the same way."""
+    # Each of xdist's workers begins with an equal part of the list, and so with its share of the long tests:
+    # at the end there would be nothing left to do beside them.
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
     seen: set[str] = set()
-    long: list[pytest.Item] = []
+    long: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    turns = dict.fromkeys(["", *FEW], 0)
     short: list[pytest.Item] = []
     for item in items:
         test = item.nodeid.partition("[")[0].removeprefix("tests/")
         first = test not in seen or test.startswith(EACH_CASE)
         item.stash[MEASURED] = first and not test.startswith(UNMEASURED)
         seen.add(test)
-        (long if test.startswith(LONG) else short).append(item)
-    # Each of xdist's workers begins with an equal part of the list, and so with its share of the long tests:
-    # at the end there would be nothing left to do beside them.
-    workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    share = len(short) // workers + 1
-    items[:] = [
-        item
-        for number in range(workers)
-        for item in (*long[number::workers], *short[number * share : (number + 1) * share])
-    ]
+        if not test.startswith(LONG):
+            short.append(item)
+            continue
+        kind = next((one for one in FEW if test.startswith(one)), "")
+        long[turns[kind] % min(FEW.get(kind, workers), workers)].append(item)
+        turns[kind] += 1
+    share, rest = len(items) // workers + 1, iter(short)
+    items[:] = [item for mine in long for item in (*mine, *islice(rest, max(0, share - len(mine))))]
     gc.freeze()  # the modules and the tests stay: the collector need not look through them again and again
 
 

@@ -54,7 +54,8 @@ class Noun(TyperGroup):
     @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put ``list`` where no command stands."""
-        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+        lists = not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)
+        if lists and not ctx.resilient_parsing:  # a shell that completes asks which commands there are
             args = ["list", *args]
         return super().parse_args(ctx, args)
 

@@ -83,17 +83,17 @@ def _origin(name: str, variables: Mapping[str, str]) -> str:
 
 def _unknown(settings: Settings, variables: Mapping[str, str]) -> Iterator[str]:
     """Yield a warning for each name that .env alone has, and that nothing reads."""
-    known = [name.upper() for name in Settings.model_fields]
+    settable = [name.upper() for name in Settings.model_fields]
     try:
         rules = settings.rules_file.read_text(encoding="utf-8") if settings.rules_file else ""
         written = DOTENV.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return
-    named = {match["name"] for match in REFERENCE.finditer(rules + written)}
+    known = {*settable, *(match["name"] for match in REFERENCE.finditer(rules + written))}
     for name in variables.keys() - os.environ.keys():
-        plain = name.removesuffix("_FILE")
-        if plain in known or plain in named or any(part in name.upper() for part in ELSEWHERE):
+        read = known & {name, name.removesuffix("_FILE")}
+        if read or any(part in name.upper() for part in ELSEWHERE):
             continue
-        close = get_close_matches(name.upper(), known, 1)
+        close = get_close_matches(name.upper(), settable, 1)
         meant = f"; did you mean {close[0]}?" if close else ""
         yield f"hint: {DOTENV}: nothing reads {name}{meant}"

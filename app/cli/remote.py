@@ -127,7 +127,10 @@ class Remote:
             raise ListenerError(f"{self.url} redirects to {there}: give the address that it leads to")
         if isinstance(content, dict) and isinstance(content.get("detail"), str):
             raise ListenerError(one_line(content["detail"], 1_000))
-        raise ListenerError(f"{self.url} answers {answer.status_code}, but not as this listener does")
+        raise ListenerError(
+            f"{self.url} answers {answer.status_code}, but not as this listener does: give the address of its"
+            " page, with the path"
+        )
 
 
 def remote(url: str | None, token: str | None) -> Remote | None:

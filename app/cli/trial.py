@@ -85,6 +85,7 @@ def send(
         raise ListenerError(f"refused with {answer.status_code}: {meaning}. Its answer: {answered}")
     try:
         receipt = answer.json()
-        print(f"accepted: {receipt['alerts']} alerts, change {receipt['change']}")
+        alerts = receipt["alerts"]
+        print(f"accepted: {alerts} alert{'' if alerts == 1 else 's'}, change {receipt['change']}")
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ListenerError(f"{url} answers 202, but not as this listener does") from None

@@ -56,7 +56,7 @@ class Hider:
 
     def finds(self, text: str) -> bool:
         """Tell whether a text has a secret in it, as it is or as JSON has it."""
-        return any(secret in text for secret in self._secrets)
+        return any(map(text.__contains__, self._secrets))
 
     def _hide(self, text: str) -> str:
         for secret in self._secrets:
@@ -91,11 +91,12 @@ class _Line:
             "time": datetime.now(UTC),
             "level": level,
             "event": name if name in EVENTS else hide(name),
+            **event,
+            "logger": logger.name,
         }
         for key, value in event.items():
-            items = value if type(value) is list else (value,)
-            line[key] = value if PLAIN.issuperset(map(type, items)) else hide(value)
-        line["logger"] = logger.name
+            if type(value) not in PLAIN and not (type(value) is list and PLAIN.issuperset(map(type, value))):
+                line[key] = hide(value)
         written = self._encode(line)
         if hide.finds(written):  # hardly ever; to look into each field takes three times as long
             written = self._encode(line | {key: hide(line[key]) for key in event})

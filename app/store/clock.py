@@ -63,6 +63,7 @@ MOVE_SILENCES = (
     "UPDATE silences SET starts_at = starts_at + $1, ends_at = ends_at + $1"
     " WHERE NOT settled AND starts_at <= $2 AND ends_at > $2"
 )
+END_HOURS = "UPDATE silences SET ends_at = $1 WHERE NOT settled AND hours <> '' AND ends_at > $1"
 EXTEND_PATIENCE = (
     "UPDATE deliveries"
     " SET waiting_since = CASE WHEN waiting_since + $1 < $2 THEN waiting_since + $1 ELSE $2 END"
@@ -213,6 +214,7 @@ class StoreClock:
             for statement in MOVES:
                 await tx.execute(statement, step)
             await tx.execute(MOVE_SILENCES, step, now - step)
+            await tx.execute(END_HOURS, now)  # by the clock as it is now they may have begun
         if away < ABSENCE or not delivers:
             return ClockState(booted_at, look.stepped + step, step)
         await tx.execute(EXTEND_PATIENCE, away, now)

@@ -235,7 +235,7 @@ async def test_which_rules_it_has(
     async with apart.running():
         await until(lambda: logged("dispatcher_refused"))
         rules.write_text("version: 1")
-        await until(lambda: not apart.warnings())
+        await until(lambda: not (apart.warnings() or apart.stale()))
         assert await apart.reloading(reload)()
     assert order == [True]
 

@@ -93,7 +93,7 @@ async def test_send(service: Service, slack: StandInSlack, run: Run) -> None:
             "send", "--url", to, "--entity", shape, "--from", "Degraded", "--to", "Odd", "--shape", shape
         )
         assert result.status == 0, result.err
-        assert "accepted: 1 alerts" in result.out
+        assert "accepted: 1 alert," in result.out
     await until(lambda: set(entities(slack.messages)) == {"automation", "workflow", "changelog"})
     assert "Degraded → Odd" in slack.messages[0]["text"]
 
@@ -224,9 +224,9 @@ async def test_only_the_settings_that_it_uses(
 
 async def test_config(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each value with where it is from, no secret, and what in .env nothing reads."""
-    (tmp_path / ".env").write_text("RETENTION_DAYS=7\nRETENTION_DAY=8\nROCKET_URL=x\n")
+    (tmp_path / ".env").write_text("RETENTION_DAYS=7\nRETENTION_DAY=8\nROCKET_URL=x\nRULES_FILE=rules.yaml\n")
     (tmp_path / "rules.yaml").write_text("# ${ROCKET_URL}")
-    monkeypatch.setenv("RULES_FILE", "rules.yaml")
+    monkeypatch.delenv("RULES_FILE", raising=False)
     result = await run("config", "show")
     assert result.status == 0
     lines = [line.split() for line in result.out.splitlines()]

@@ -29,7 +29,7 @@ from app.store.postgres.database import open_postgres
 from app.store.prune import FIRST_SHARE, HOURLY_SHARE
 from app.store.queries.prune import cutoff
 from app.store.queue_state import QueueState
-from app.store.rows import Attempt, Claim
+from app.store.rows import Aside, Attempt, Claim
 from app.store.sqlite.database import open_sqlite
 from app.store.sqlite.schema import STEPS as SCHEMA
 from app.store.store import Store
@@ -194,6 +194,25 @@ async def test_what_waits_moves_with_the_clock(machine: Machine, step: timedelta
     later, soon = await store.read(queries.silences.silences, active_at=store.clock())
     assert near(soon.ends_at - store.clock(), HOUR)
     assert later.ends_at == planned.ends_at
+    await store.close()
+
+
+@pytest.mark.parametrize("step", [-2 * HOUR, 2 * HOUR])
+async def test_what_waits_for_hours_is_looked_at_again(machine: Machine, step: timedelta) -> None:
+    """They are by the clock on the wall, and may have begun: else an end overtakes its beginning."""
+    store = await machine.start()
+    await store.follow_clock()
+    await store.accept([replace(incoming(), received_at=store.clock())])
+    (claim,) = await take(store)
+    hours = ("office", store.clock() + 3 * HOUR)
+    asides = {claim.deliveries[0].id: Aside(Outcome.SILENCED, "held", hours=hours)}
+    aside = replace(retry_at(claim, SECOND), outcome=Outcome.SILENCED, delivery_ids=(), asides=asides)
+    assert await store.record(claim, aside)
+    assert await take(store) == []
+    await machine.set(step)
+    await store.follow_clock()
+    (again,) = await take(store)
+    assert again.deliveries[0].id == claim.deliveries[0].id
     await store.close()
 
 

@@ -69,9 +69,10 @@ def backtest(
         ("rule", "destination", "would alert", "did alert"),
         ((*key, str(would[key]), str(did.get(key, 0))) for key in sorted({*would, *did})),
     )
-    print(f"{number} changes in the last {since}: {would.total()} alerts, and there were {sum(did.values())}")
+    print(f"{number} changes in the last {since}: {would.total()} alerts in place of {sum(did.values())}")
     if quiet:
-        print(f"{quiet} incidents would be quiet, because another one explains them")
+        some = "1 incident" if quiet == 1 else f"{quiet:,} incidents"
+        print(f"{some} would be quiet, because of another one")
 
 
 async def _replay(store: Store, book: Rulebook, jq: Jq, since: datetime) -> tuple[int, list[Notified], int]:

@@ -55,15 +55,15 @@ HELP = (
 rules = typer.Typer(cls=Noun, help=HELP)
 
 File = Annotated[Path, typer.Argument(help="The rules file.")]
+NoEnv = Annotated[
+    bool, typer.Option("--no-env", help="Without the variables that ${NAME} stands for, as in CI.")
+]
 
 
 @rules.command()
 def check(
     file: File,
-    no_env: Annotated[
-        bool,
-        typer.Option("--no-env", help="Without the variables that ${NAME} stands for, as in CI."),
-    ] = False,
+    no_env: NoEnv = False,
     port: Annotated[
         bool,
         typer.Option("--port", help="Also compare with Port: what the rules name must be there."),
@@ -137,6 +137,7 @@ def try_out(
             help="A property's value after the change: healthStatus=Crashed; of a run a field's; repeatable.",
         ),
     ] = None,
+    no_env: NoEnv = False,
     suite: Annotated[bool, typer.Option("--suite", help="Run suites: tests of rules, as files.")] = False,
     junit: Annotated[
         Path | None, typer.Option(help="With --suite: also write the results here, as JUnit's XML.")
@@ -156,7 +157,7 @@ def try_out(
         raise typer.BadParameter("--junit needs --suite")
     if not payload and not change:
         raise typer.BadParameter("give one body at least, or --change", param_hint="PAYLOAD…")
-    loaded = read_rules(file, environment(), SETTINGS_MODELS)
+    loaded = read_rules(file, AnyVariable() if no_env else environment(), SETTINGS_MODELS)
     bodies = [(str(path), _read(path)) for path in payload or ()]
     if change:
         bodies += run_with_store(lambda store: _stored(store, change))

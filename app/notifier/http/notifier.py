@@ -25,7 +25,7 @@ from app.notifier.alert_body import alert_event, digest_id, digest_of
 from app.notifier.base import Item, Notifier, Parcel, Sent, Tried
 from app.notifier.failure import TOO_LATE, failure_of_status
 from app.notifier.http.answer import failure_of_error, read_start
-from app.notifier.http.destination import HttpDestination
+from app.notifier.http.destination import WHOLE_ALERT, HttpDestination
 from app.notifier.http.guard import connector, judge_host, refusal
 from app.notifier.http.job_url import JobUrl
 from app.notifier.http.parts import MAX_BODY_BYTES, header_value, json_body, signer
@@ -149,7 +149,10 @@ class HttpNotifier(Notifier):
         """Fill in url, headers and body; raises `DeliveryFailed` where a template fails."""
         event = alert_event(parcel.event, parcel.items[0], self._context)
         job = self._resolve_url if event["alert"]["over"] else self._url
-        filled = await self._context.render({"url": job.templates, **self._template}, event)
+        if self._fixed_headers and not job.programs and self._template["body"] == WHOLE_ALERT:
+            filled = {"url": (), "headers": self._template["headers"], "body": event["alert"]}
+        else:
+            filled = await self._context.render({"url": job.templates, **self._template}, event)
         return replace(parcel, filled={"job": job, **filled})
 
     async def send(self, parcel: Parcel) -> Sent:

@@ -13,7 +13,7 @@ from app.model.change import ENTITY, UPDATE, CatalogChange
 from app.model.incident import Incident
 from app.model.times import MICRO, from_micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState, decide
-from app.rules.kin.group import enough, groups_in, needed
+from app.rules.kin.group import enough, groups_in, needed, state_of
 from app.rules.kin.quiet import waits
 from app.rules.kin.ties import Kin
 from app.rules.match import Hit, Match
@@ -209,7 +209,7 @@ class _Touched:
         )
         kin = Kin(rule, leads=True, due_at=due_at)
         hit = (asked or Hit(rule, matches=False, resolves=True)).but(
-            matches=opens, resolves=ends, state=f"{count:,} open", kin=kin
+            matches=opens, resolves=ends, state=f"{count:,} open" if ends else state_of(rule), kin=kin
         )
         match = Match(about, (), (hit,), f"rule {rule.name!r}: {count:,} open in {blueprint} {name}")
         return decide(match, EntityState(incidents=tuple(incidents.values())), now)

@@ -16,6 +16,8 @@ DELIVERY_COLUMNS: Columns = {
     name: "text" if str in (kind, *get_args(kind)) else "bigint"
     for name, kind in NewDelivery.__annotations__.items()
 }
+AGAIN = "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1"
+"""Lets deliveries that had ended wait again; their patience counts from a time."""
 PENDING, CANCELLED = State.PENDING.value, State.CANCELLED.value
 COPIED = "change_id, queue, destination, notification, rule, step, severity"
 """What a delivery that follows another has from it: the first columns of `NewDelivery`."""
@@ -275,8 +277,7 @@ async def retry(
             values.append(value)
             conditions.append(condition.format(f"${len(values)}"))
     rows = await tx.fetch(
-        "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1,"
-        "  due_at = CASE WHEN due_at < $1 THEN due_at ELSE $1 END"
+        f"{AGAIN}, due_at = CASE WHEN due_at < $1 THEN due_at ELSE $1 END"
         f" WHERE {' AND '.join(conditions)} RETURNING queue, id",
         *values,
     )

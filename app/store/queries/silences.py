@@ -11,6 +11,7 @@ from app.model.incident import ALL_STEPS, Step
 from app.model.notification import Notification
 from app.model.silence import Silence, SilencePreview
 from app.model.times import from_micros, micros_or_none, to_micros
+from app.store.clock import END_HOURS
 from app.store.columns import acknowledgement_of, told_of
 from app.store.queries import deliveries, incidents, messages, reports
 from app.store.rows import notification_json, notification_of
@@ -27,7 +28,6 @@ BEHIND = (
     " AND later.queue = deliveries.queue AND later.id > deliveries.id AND later.state = 'pending' LIMIT 1"
 )
 """Whether something waits after an alert, of its incident and for its queue."""
-AGAIN = "UPDATE deliveries SET state = 'pending', ended_at = NULL, waiting_since = $1"
 ENDED_WITH_INCIDENT = (
     "incident_id IS NOT NULL AND NOT EXISTS"
     " (SELECT 1 FROM incidents WHERE incidents.id = incident_id AND resolved_at IS NULL)"
@@ -166,9 +166,7 @@ async def of_hours(tx: Transaction, name: str, begin: datetime) -> int:
 
 async def end_hours(tx: Transaction, now: datetime) -> None:
     """Let what waits for hours be looked at again: they may be others in the rules in force."""
-    await tx.execute(
-        "UPDATE silences SET ends_at = $1 WHERE NOT settled AND hours <> '' AND ends_at > $1", to_micros(now)
-    )
+    await tx.execute(END_HOURS, to_micros(now))
 
 
 async def settled(tx: Transaction, numbers: Collection[int]) -> set[int]:
@@ -189,7 +187,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
     for number, hours, *about in ended:
         if hours:  # what belongs to no incident is as much news as it was
             loose = "silence_id = $2 AND state = 'silenced' AND incident_id IS NULL"
-            await tx.execute(f"{AGAIN} WHERE {loose}", to_micros(now), number)
+            await tx.execute(f"{deliveries.AGAIN} WHERE {loose}", to_micros(now), number)
         # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
             "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL,"
@@ -213,7 +211,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
         for delivery_id, text, heard, is_open, incident_id, entity, places, queue, *person in rows:
             knows = heard is not None and not ((told := notification_of(heard)) and is_over(told))
             if (kept := notification_of(text)) is None:  # it is given up when its turn comes
-                await tx.execute(f"{AGAIN} WHERE id = $2", to_micros(now), delivery_id)
+                await tx.execute(f"{deliveries.AGAIN} WHERE id = $2", to_micros(now), delivery_id)
                 continue
             said = kept.named(entity).but(acknowledged=acknowledgement_of(*person))
             if not (is_open or knows):  # of the trouble: its end is no news, whenever it came
@@ -225,7 +223,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
                 news = _reminder(news, knows, places, queue, now)
             await tx.execute(
                 # An escalation is found by its time again, when an acknowledgement is taken back.
-                f"{AGAIN}, due_at = CASE WHEN step = 'escalated' THEN due_at ELSE 0 END,"
+                f"{deliveries.AGAIN}, due_at = CASE WHEN step = 'escalated' THEN due_at ELSE 0 END,"
                 " step = $2, notification = $3 WHERE id = $4",
                 to_micros(now),
                 news.step,

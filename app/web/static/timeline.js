@@ -6,11 +6,18 @@
   if (!place) return;
   const ROW = 26;
   const RENEW_AFTER = 5000;
+
+  function reserve(number) {
+    place.style.height = `${number * ROW + 16}px`;
+  }
+
+  reserve(place.dataset.rows); // what is below must not jump when the picture comes
   const chart = echarts.init(place, null, { renderer: "canvas" });
   // The axis is a picture of its own, which stays at the top of the window; the two are zoomed together.
   const axis = echarts.init(document.getElementById("timeline-axis"), null, { renderer: "canvas" });
   echarts.connect([chart, axis]);
   let rows = [];
+
   let drawnAt = 0;
   let waiting = null;
 
@@ -66,7 +73,7 @@
     const text = colour("--pico-color");
     const line = colour("--pico-muted-border-color");
     const time = { type: "time", min: data.from, max: data.to, position: "top" };
-    place.style.height = `${rows.length * ROW + 16}px`;
+    reserve(rows.length);
     chart.resize();
     axis.resize();
     axis.setOption({

@@ -174,27 +174,50 @@ class Racks:
     def _told_though_explained(
         self, heard: Mapping[tuple[str, str], Sequence[Heard]], accepted: Sequence[Accepted]
     ) -> Iterator[str]:
-        """Nobody was alerted of a pod that is not critical while a feed of it was down all the time."""
+        """Nobody was alerted of a pod that is not critical while a feed of it was down, or its rack open."""
+        spans = self._feeds_down(accepted) | self._racks_open(heard)
         wall = self._world.loop.wall().timestamp() - self._world.loop.time()
-        down: dict[str, list[list[float]]] = {}
-        for change in accepted:
-            spans = down.setdefault(change.entity, [])
-            if change.health == "Down" and not (spans and spans[-1][1] == float("inf")):
-                spans.append([change.received_at - wall, float("inf")])
-            elif change.health != "Down" and spans:
-                spans[-1][1] = min(spans[-1][1], change.received_at - wall)
         for (rule, pod), told in heard.items():
             if rule != "pod-health":
                 continue
-            feeds = [f"feed-{feed}" for feed in range(FEEDS) if feed <= int(pod.partition("-")[2]) % FEEDS]
+            number = int(pod.partition("-")[2])
+            above = [f"feed-{feed}" for feed in range(FEEDS) if feed <= number % FEEDS]
             for one in told:
                 opened_at = datetime.fromisoformat(one.alert["opened_at"]).timestamp() - wall
-                spans = [span for feed in feeds for span in down.get(feed, [])]
                 if one.step != "opened" or one.alert["severity"] == "critical":
                     continue
-                for since, until in spans:
-                    if since + SURE_SECONDS < opened_at and one.at < until - SURE_SECONDS:
-                        yield f"{pod} is told at {one.at - 1000:.1f} s, though a feed is down"
+                for name in (*above, f"rack-{number % RACKS}"):
+                    if any(since < opened_at and one.at < until for since, until in spans.get(name, ())):
+                        yield f"{pod} is told at {one.at - 1000:.1f} s, though {name} has an incident"
+
+    def _feeds_down(self, accepted: Sequence[Accepted]) -> dict[str, list[tuple[float, float]]]:
+        """List from when to when each feed was certainly down."""
+        wall = self._world.loop.wall().timestamp() - self._world.loop.time()
+        down: dict[str, list[tuple[float, float]]] = {}
+        for change in accepted:
+            spans, at = down.setdefault(change.entity, []), change.received_at - wall
+            is_down = bool(spans) and spans[-1][1] == float("inf")
+            if change.health == "Down" and not is_down:
+                spans.append((at + SURE_SECONDS, float("inf")))
+            elif change.health != "Down" and is_down:
+                spans[-1] = spans[-1][0], at - SURE_SECONDS
+        return down
+
+    def _racks_open(
+        self, heard: Mapping[tuple[str, str], Sequence[Heard]]
+    ) -> dict[str, list[tuple[float, float]]]:
+        """List from when to when what opened in each rack was certainly quiet, as what opened it was."""
+        wall = self._world.loop.wall().timestamp() - self._world.loop.time()
+        open_: dict[str, list[tuple[float, float]]] = {}
+        for (rule, rack), told in heard.items():
+            for one in told if rule == "rack-health" else ():
+                spans = open_.setdefault(rack, [])
+                if one.step == "opened":
+                    spans.append((one.at - LASTS_SECONDS + 1, float("inf")))
+                elif one.step == "resolved" and spans:
+                    ended_at = datetime.fromisoformat(one.alert["at"]).timestamp() - wall
+                    spans[-1] = spans[-1][0], ended_at - SURE_SECONDS
+        return open_
 
 
 async def _do(store: Store, wish: Action, rule: str, entity: str) -> None:
