@@ -169,6 +169,7 @@ async def take(url: str, folder: Path | None) -> None:
 async def main() -> None:
     """Run the service, let the morning happen, and take the pictures, or keep it open to look at."""
     configure_logging("CRITICAL", "text")
+    print("The morning happens, which takes some ten seconds …", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         async with morning(Path(folder)) as (url, _):
             if "--stay" in sys.argv:

@@ -23,6 +23,8 @@ from app.web.api.models import ActionOut, PageOut
 _Out = TypeVar("_Out", bound=BaseModel)
 
 REMOTE_SECONDS = 30.0
+MAX_WHO = 60
+"""Of a name as much is kept, and percent-encoded it must fit into a header."""
 ROWS_A_REQUEST = 200
 """As many as the API gives at once."""
 THIS_MACHINE = "local"
@@ -108,7 +110,10 @@ class Remote:
                 f"{self.url.rstrip('/')}/api/v1{path}",
                 params={name: value for name, value in query.items() if value is not None},
                 json=body,
-                headers={"Authorization": f"Bearer {self.token}", "X-Acting-For": quote(self.who)},
+                headers={
+                    "Authorization": f"Bearer {self.token}",
+                    "X-Acting-For": quote(one_line(self.who, MAX_WHO)),
+                },
                 timeout=REMOTE_SECONDS,
                 **Network(environment()).httpx(self.url),
             )

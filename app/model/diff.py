@@ -61,7 +61,7 @@ def diff(before: EntitySnapshot | None, after: EntitySnapshot | None) -> tuple[P
 
 def fields_of(changes: Iterable[PropertyChange]) -> frozenset[Field]:
     """Collect the fields in which there is a change."""
-    return frozenset(".".join(value.path[:2]) for value in changes)
+    return frozenset([".".join(value.path[:2]) for value in changes])
 
 
 def same_field(field: Field, a: Any, b: Any) -> bool:
@@ -94,7 +94,7 @@ def _same_set(a: Sequence[Any], b: Sequence[Any]) -> bool:
 
 
 def _same_instant(a: str, b: str) -> bool:
-    if not (INSTANT.fullmatch(a) and INSTANT.fullmatch(b)):
+    if "-" not in a or not (INSTANT.fullmatch(a) and INSTANT.fullmatch(b)):
         return False
     try:
         return datetime.fromisoformat(a.upper()) == datetime.fromisoformat(b.upper())

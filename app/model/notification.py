@@ -183,7 +183,7 @@ class Notification(Immutable):
             "at": change.found_at or change.at,
             **more,
         }
-        return _USUAL.but(**facts)
+        return cls.of(vars(_USUAL) | facts)
 
     @classmethod
     def read(cls, text: str) -> "Notification":

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Literal
 
 import orjson
@@ -35,9 +34,9 @@ class Hider:
         # The longest first: a secret may be a part of another.
         forms = {secret for secret in secrets if len(secret) >= LEAST_SECRET_CHARS}
         # A library may have quoted one.
-        written = (json.dumps, partial(json.dumps, ensure_ascii=False), repr)
-        forms |= {write(secret)[1:-1] for secret in forms for write in written}
+        forms |= _written(forms) | {repr(secret)[1:-1] for secret in forms}
         self._secrets = sorted(forms, key=len, reverse=True)
+        self._lines = forms | _written(forms)
 
     def __call__(self, value: Any) -> Any:
         """Return a value without the secrets: text, number, list or mapping; of anything else, its `repr`."""
@@ -55,13 +54,18 @@ class Hider:
         return self._hide(repr(value))
 
     def finds(self, text: str) -> bool:
-        """Tell whether a text has a secret in it, as it is or as JSON has it."""
-        return any(secret in text for secret in self._secrets)
+        """Tell whether a text has a secret in it, as it is or, quoted or not, as JSON has it."""
+        return any(map(text.__contains__, self._lines))
 
     def _hide(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "[hidden]")
         return text
+
+
+def _written(texts: Iterable[str]) -> set[str]:
+    """Give texts as JSON has them, with and without characters beyond ASCII."""
+    return {json.dumps(text, ensure_ascii=plain)[1:-1] for text in texts for plain in (True, False)}
 
 
 class _HideFields:
@@ -91,11 +95,12 @@ class _Line:
             "time": datetime.now(UTC),
             "level": level,
             "event": name if name in EVENTS else hide(name),
+            **event,
+            "logger": logger.name,
         }
         for key, value in event.items():
-            items = value if type(value) is list else (value,)
-            line[key] = value if PLAIN.issuperset(map(type, items)) else hide(value)
-        line["logger"] = logger.name
+            if type(value) not in PLAIN and not (type(value) is list and PLAIN.issuperset(map(type, value))):
+                line[key] = hide(value)
         written = self._encode(line)
         if hide.finds(written):  # hardly ever; to look into each field takes three times as long
             written = self._encode(line | {key: hide(line[key]) for key in event})

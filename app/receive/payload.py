@@ -19,7 +19,6 @@ from app.model.change import ACTION_RUN, ENTITY, RECONCILE, CatalogChange, chang
 from app.model.immutable import immutable
 from app.receive.event import (
     MAX_IDENTIFIER_BYTES,
-    SIDES,
     Event,
     encode,
     get_in,
@@ -146,17 +145,19 @@ def _resource(event: Mapping[str, Any]) -> str:
 def _is_sound(event: Mapping[str, Any]) -> bool:
     """Tell whether an event has what `Event` demands."""
     action, diff = event.get("action"), event.get("diff")
-    parts = (event.get("trigger"), event.get("context"), diff)
-    if not (isinstance(action, str) and action and all(isinstance(part, _OBJECT) for part in parts)):
+    if not (isinstance(action, str) and action):
         return False
-    sides = (diff.get(side) for side in SIDES) if diff else ()
-    return all(side is None or _is_entity(side) for side in sides)
-
-
-def _is_entity(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return False
-    return isinstance(value.get("identifier"), str) and isinstance(value.get("properties"), _OBJECT)
+    for part in (event.get("trigger"), event.get("context"), diff):
+        if not isinstance(part, _OBJECT):
+            return False
+    for side in (diff.get("before"), diff.get("after")) if diff else ():
+        if not isinstance(side, _OBJECT):
+            return False
+        if side is not None and not (
+            isinstance(side.get("identifier"), str) and isinstance(side.get("properties"), _OBJECT)
+        ):
+            return False
+    return True
 
 
 def _change(

@@ -90,14 +90,15 @@ async def match_and_route(
 
 def _groups(hits: Iterable[Hit]) -> Iterable[Hit]:
     """List the groups in which incidents count: where theirs would be alerted is found out with the rest."""
-    kins = [hit.kin for hit in hits if hit.kin]
-    rules = {rule.name: rule for kin in kins for rule in kin.groups}
+    rules = {rule.name: rule for hit in hits if hit.kin for rule in hit.kin.groups}
     return [Hit(rule, matches=True, resolves=False) for rule in rules.values()]
 
 
 def _without_groups(hits: Sequence[Hit], matched: Match) -> tuple[Hit, ...]:
     """Take the groups' hits, the last ones, away, and note them with their members'."""
     number = len(matched.hits)
+    if number == len(hits):  # hardly any has groups
+        return tuple(hits)
     groups = {hit.rule.name: hit for hit in hits[number:]}
     for hit in hits[:number]:
         if hit.kin is not None:
@@ -106,10 +107,9 @@ def _without_groups(hits: Sequence[Hit], matched: Match) -> tuple[Hit, ...]:
 
 
 def _plain_routes(hit: Hit, change: CatalogChange, book: Rulebook) -> tuple[Route, ...]:
-    targets = (plain(target) for target in hit.rule.send)
-    names = dict.fromkeys(choose(target, change.teams, None, book.queues) for target in targets)
+    names = [choose(plain(target), change.teams, None, book.queues) for target in hit.rule.send]
     whose = ordered_by(hit.rule, change.entity)
-    return tuple(route for name in names for route in book.routes(name, whose))
+    return tuple([route for name in dict.fromkeys(names) for route in book.routes(name, whose)])
 
 
 def _sends(hit: Hit, book: Rulebook, now: datetime) -> Iterator[tuple[timedelta, list[_Due]]]:

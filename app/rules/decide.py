@@ -89,21 +89,22 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
     if not late:
         hits += tuple(_well_again(matched, state, reconciled))
     parts = [_decide_hit(hit, matched, state, late, now) for hit in hits]
-    before = (f"rule {name!r}: alerted by reconciling already" for name in alerted)
-    reason = "; ".join([matched.reason, *before, *(part.reason for part in parts if part.reason)])
-    if late and any(part.alerts for part in parts):
+    reasons = [matched.reason, *(f"rule {name!r}: alerted by reconciling already" for name in alerted)]
+    alerts, incidents, cancel = tuple[Alert, ...](), tuple[Incident, ...](), tuple[str, ...]()
+    for part in parts:
+        alerts += part.alerts
+        incidents += part.incidents
+        cancel += part.cancel
+        if part.reason:
+            reasons.append(part.reason)
+    reason = "; ".join(reasons)
+    if late and alerts:
         reason += "; late: a newer change was seen"
     # Only rules that had something to decide: for the others a late webhook may still be news.
     pairs = zip(hits, parts, strict=True)
     deciding = (hit.rule for hit, part in pairs if part.alerts or part.incidents or part.reason)
-    return Decision(
-        reason,
-        tuple(alert for part in parts for alert in part.alerts),
-        tuple(incident for part in parts for incident in part.incidents),
-        tuple(incident for part in parts for incident in part.cancel),
-        _last_known(matched, state, now, deciding, reconciled=reconciled),
-        already_alerted=bool(alerted),
-    )
+    known = _last_known(matched, state, now, deciding, reconciled=reconciled)
+    return Decision(reason, alerts, incidents, cancel, known, already_alerted=bool(alerted))
 
 
 def _well_again(matched: Match, state: EntityState, reconciled: bool) -> Iterator[Hit]:
@@ -195,7 +196,7 @@ def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident], now: 
     window = max(REOPENS_WITHIN, rule.flap.within if rule.flap else timedelta(0))
     ended = [past for past in incidents if past.resolved_at and change.at - past.resolved_at <= window]
     earlier = {opening for past in incidents for opening in past.openings}
-    openings = sorted(opening for opening in earlier if timedelta(0) < change.at - opening <= MEMORY)
+    openings = sorted([opening for opening in earlier if timedelta(0) < change.at - opening <= MEMORY])
     again = max(ended, key=lambda past: past.changed_at, default=None)
     return Incident(
         id=again.id if again else f"{rule.name}-{change.key[:16]}",

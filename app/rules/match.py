@@ -264,7 +264,7 @@ def make_alerts(
     change, rule = matched.change, hit.rule
     openings = incident.openings if incident and step is Step.OPENED else ()
     main = rule.main(change)
-    named = rule.of is not None or any(rule.programs())
+    named = main is None and hit.state != UNNAMED and (rule.of is not None or any(rule.programs()))
     notification = Notification.about(
         change,
         main,
@@ -273,7 +273,7 @@ def make_alerts(
         severity=incident.severity if incident else rule.severity_of(change, hit.state),
         step=step,
         limit=rule.limit(change, main),
-        state=hit.state if main is None and hit.state != UNNAMED and named else "",
+        state=hit.state if named else "",
         opened_at=incident.opened_at if incident else None,
         times=len(openings),
         last_at=openings[-2] if len(openings) > 1 else None,
@@ -289,8 +289,6 @@ def make_alerts(
     if due_at is not None and step in STILL:
         notification = notification.but(at=due_at)
     incident_id = incident.id if incident else None
-    return tuple(
-        Alert.to(route, notification, incident_id, due_at, repeat)
-        for route in hit.routes
-        if step.of_job(ended=notification.ended) in route.steps
-    )
+    wanted = step.of_job(ended=notification.ended)
+    routes = [route for route in hit.routes if wanted in route.steps]
+    return tuple([Alert.to(route, notification, incident_id, due_at, repeat) for route in routes])

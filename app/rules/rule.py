@@ -199,12 +199,10 @@ class Rule(Strict):
 
     def limit(self, change: CatalogChange, main: PropertyChange | None) -> str:
         """Say which threshold its `main` value is beyond: ``above 80``; of several the one crossed now."""
-        if main is None:
-            return ""
-        beyond = [leaf for leaf in self.leaves if leaf.threshold and leaf.beyond(main.after)]
-        leaves = [leaf for leaf in beyond if leaf.path == main.path]
-        leaf = next((leaf for leaf in leaves if leaf.matches(change, {})), leaves[0] if leaves else None)
-        return leaf.threshold if leaf else ""
+        path, value = (main.path, main.after) if main else (None, None)
+        leaves = [leaf for leaf in self.leaves if leaf.threshold and leaf.path == path and leaf.beyond(value)]
+        leaves = [leaf for leaf in leaves if leaf.matches(change, {})] or leaves
+        return leaves[0].threshold if leaves else ""
 
     def severity_of(self, change: CatalogChange, state: str) -> Severity:
         """Look up the severity of a state that a change leaves the entity in."""
@@ -297,4 +295,4 @@ class RuleSet:
         if change.action != UPDATE:
             return about
         changed = fields_of(changes)
-        return tuple(rule for rule in about if self.family.concerns(rule, changed))
+        return tuple([rule for rule in about if self.family.concerns(rule, changed)])

@@ -120,7 +120,7 @@ class Group:
                     seen[key],
                     duplicate=False,
                     already_alerted=decision.already_alerted,
-                    queues=frozenset(alert.queue for alert in decision.alerts),
+                    queues=frozenset([alert.queue for alert in decision.alerts]),
                 )
             )
         return accepted
@@ -140,10 +140,9 @@ class Group:
     def _decide(self, entity: EntityKey, incoming: Incoming) -> Decision:
         change, last_at = incoming.change, self.last_at.get(entity)
         incidents = self.incidents.setdefault(entity, {})
+        since = change.at - MEMORY
         remembered = tuple(
-            incident
-            for incident in incidents.values()
-            if not incident.resolved_at or incident.resolved_at >= change.at - MEMORY
+            [each for each in incidents.values() if not each.resolved_at or each.resolved_at >= since]
         )
         known = self.known.get(entity) if incoming.watched else None
         causes: Causes = {}

@@ -138,10 +138,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:
-            name = name.lower()
-            if name == b"expect" and value.lower() == b"100-continue":
-                self.expect_100_continue = True
-            self.headers.append((name, value))
+            super().on_header(name, value)
         else:  # of a trailer: nobody reads it, and among the headers it could pass for one
             self._trailers += 1
         if len(self.headers) + self._trailers > MAX_HEADERS:

@@ -192,7 +192,7 @@ def get_program(
     gate: SessionGate,
     _: Annotated[object, Security(BEARER)],
     x_acting_for: Annotated[
-        str, Header(description="The person for whom the program acts, percent-encoded.", max_length=500)
+        str, Header(description="The person for whom the program acts, percent-encoded.", max_length=1_000)
     ] = "",
 ) -> str:
     """Return the audit trail's name for a program that has the token, or for the person for whom it acts.

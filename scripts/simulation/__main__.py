@@ -18,7 +18,8 @@ from scripts.simulation.smaller import smallest
 
 SEEDS_OF_A_PROCESS = 100  # what is left of the dead is kept, some megabytes a seed
 MUTANT_SEEDS = 200
-PLANTABLE_SEEDS = 20
+ALL_STATEMENTS = (7, 2, 3, *range(8, 30))
+"""Seeds whose nights run each statement that a mistake changes: at the time of writing, the first three."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -188,8 +189,8 @@ def _not_plantable() -> list[str]:
         return statement
 
     missing = [name for name, mutant in MUTANTS.items() if mutant.rewrite is not HEALTHY.rewrite]
-    for seed in range(1, PLANTABLE_SEEDS + 1):
-        simulate(Plan(seed, kinds=frozenset(NAMES), mutant=Mutant(note)))
+    for seed in ALL_STATEMENTS:
+        simulate(Plan(seed, 1.0, kinds=frozenset(NAMES), mutant=Mutant(note)))
         missing = [
             name for name in missing if all(MUTANTS[name].rewrite(text) == text for text in statements)
         ]

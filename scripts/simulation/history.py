@@ -1,6 +1,7 @@
 """What the oracle knows: what was told where, in which order, and what the rules said at a time."""
 
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from itertools import pairwise
 
 from scripts.simulation.clock import Process
@@ -109,19 +110,19 @@ class History:
             default=float("inf"),
         )
 
-    def has_heard(self, place: str, change: Change) -> bool:
-        """Tell whether a place was told of a change: by its value, or as one of those that a message counts.
+    def has_heard(self, places: Collection[str], change: Change) -> bool:
+        """Tell whether a place of some was told of a change: by its value, or as one that a message counts.
 
         A line has no room for the values of all changes, but a person can see how many there were: so each
-        that is counted stands for one change that was known by then.
+        that is counted stands for one change that was known by then, in the first message that can mean it.
         """
-        if self.is_named(place, change) or (place, change.serial) in self._unnamed:
+        if any(self.is_named(place, change) or (place, change.serial) in self._unnamed for place in places):
             return True
         for told, counted in self._counted:
             known = self.known_from[change.load] <= told.at
-            if told.place == place and known and counted[change.entity] > 0:
+            if told.place in places and known and counted[change.entity] > 0:
                 counted[change.entity] -= 1
-                self._unnamed.add((place, change.serial))
+                self._unnamed.add((told.place, change.serial))
                 return True
         return False
 

@@ -242,6 +242,10 @@ MUTANTS: dict[str, Mutant] = {
         "AND entity = ?3 AND counts_from IS NOT NULL LIMIT",
         "AND ?3 <> '' AND counts_from IS NOT NULL LIMIT",
     ),
+    "a rate is not kept": _statement(
+        "UPDATE rates SET next_at = ?1 WHERE destination = ?2",
+        "UPDATE rates SET next_at = 0 * ?1 WHERE destination = ?2",
+    ),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }
 """Each mistake, by what it is."""

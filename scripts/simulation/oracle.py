@@ -64,7 +64,7 @@ class Oracle:
             for places in ([*dict.fromkeys(table.channels[change.team] for table in tables[::-1])], [PAGER]):
                 # First by its value: what a message counts can stand for one change only.
                 named = any(self._history.is_named(place, change) for place in places) or self._told(newer)
-                if not named and not any(self._history.has_heard(place, change) for place in places):
+                if not named and not self._history.has_heard(places, change):
                     yield f"#{' or #'.join(sorted(places))} is never told of {change.shown}, {why}"
 
     def _told(self, changes: list[Change]) -> bool:
@@ -90,7 +90,7 @@ class Oracle:
                     for value, told in self._history.heard[place, change.entity]
                     if value in story and (place != FALLBACK or told.at < change.at) and told.at > left
                 )
-                if (at := next(since, None)) is not None and not self._history.has_heard(place, change):
+                if (at := next(since, None)) is not None and not self._history.has_heard({place}, change):
                     yield f"#{place} was told of {change.entity} at {at - 1000:.0f} s, not of {change.shown}"
 
     def _each_change_alerts_once(self) -> Iterator[str]:

@@ -52,6 +52,7 @@ async def test_the_same_here_and_elsewhere(
         monkeypatch.setenv("LOGNAME", "Åsa")
         for verb, said in (("ack", "is acknowledged by Åsa."), ("unack", "is not acknowledged any more")):
             assert said in (await run("incidents", verb, "a", *at)).out  # by its entity
+        monkeypatch.setenv("LOGNAME", "🚀" * 90 + "\udcff")  # as long as it gets, and not all of it text
         added = await run("silences", "add", "--for", "1h", "--comment", "why", "--entity", "[ab]", *at)
         assert added.out.startswith(
             "It covers 1 open incident now, 1 alert in the last 24 hours.\nSilence 1: "

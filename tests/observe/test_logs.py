@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, suppress
 from io import BytesIO, TextIOWrapper
 
@@ -54,6 +55,18 @@ def test_secrets_are_hidden(capsys: pytest.CaptureFixture[str], style: str) -> N
     assert "payload-in-a-local-variable" not in shown
     assert shown.count("[hidden]") >= 5
     assert "ValueError" in shown
+
+
+@pytest.mark.parametrize("secret", ["hush\\hush", "hush\nhush", "hush'\"hush", "hüsh\\hush"])
+@pytest.mark.parametrize("quote", [str, repr, json.dumps])
+def test_quoted_secrets_are_hidden(
+    capsys: pytest.CaptureFixture[str], secret: str, quote: Callable[[str], str]
+) -> None:
+    """A library quotes what it was given in its message, which a line of JSON quotes once more."""
+    configure_logging("INFO", "json", [secret])
+    structlog.get_logger("app.x").info("failed", reason=f"cannot use {quote(secret)}")
+    assert "[hidden]" in json.loads(line := capsys.readouterr().err)["reason"]
+    assert "hush" not in line
 
 
 def test_short_and_common_secrets(capsys: pytest.CaptureFixture[str]) -> None:

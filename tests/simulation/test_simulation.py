@@ -114,6 +114,12 @@ def test_a_planted_mistake(mistake: str) -> None:
 
 
 @pytest.mark.timeout(300)
+def test_each_mistake_can_be_planted() -> None:
+    """What it changes is still in a statement that runs: one that changes nothing would survive for ever."""
+    assert simulate("--plantable") == (0, "")
+
+
+@pytest.mark.timeout(300)
 def test_smaller() -> None:
     """A failing seed is made smaller, and what is printed for it repeats it."""
     _, output = simulate(

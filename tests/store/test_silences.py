@@ -125,6 +125,20 @@ async def test_an_end_just_after_the_silence(store: Store, hours: tuple[str, dat
     assert (await store.read(queries.counts.by_state))[State.SILENCED] == 3
 
 
+async def test_an_end_and_a_new_beginning_just_after_the_silence(store: Store) -> None:
+    """The first end is that of no trouble that was told; what came after it is told whole."""
+    await store.write(queries.silences.add, SILENCE)
+    await store.accept([incoming(entity="e1")])
+    await keep_back(store, second=1)
+    loads = [("Degraded", "Healthy"), ("Healthy", "Crashed"), ("Crashed", "Healthy")]
+    await store.accept([incoming(*load, entity="e1", second=101 + at) for at, load in enumerate(loads)])
+    told = [one.notification for one in (await claim(store, second=105)).deliveries]
+    assert [(alert.step, alert.change.after if alert.change else None) for alert in told] == [
+        (Step.OPENED, "Crashed"),
+        (Step.RESOLVED, "Healthy"),
+    ]
+
+
 async def test_a_silence_after_a_silence(store: Store) -> None:
     """What a second silence covers waits for that one's end."""
     first = await store.write(queries.silences.add, SILENCE)

@@ -63,6 +63,8 @@ INCIDENT_COLUMNS: Columns = {
 }
 INCIDENT = ", ".join(f"incidents.{name}" for name in INCIDENT_COLUMNS)
 """The columns of `incident_of`."""
+REMEMBERED = "blueprint = $1 AND entity = $2 AND (resolved_at IS NULL OR resolved_at >= $3)"
+"""The condition of an entity's incidents that a decision rests on."""
 MOVED = ", ".join(f"{name} = excluded.{name}" for name in [*INCIDENT_COLUMNS][3:])
 
 
@@ -115,25 +117,25 @@ async def _look_up(tx: Transaction, changes: Sequence[tuple[EntityKey, Incoming]
         for entity in _entities(key, incoming):
             since[entity] = min(at, since.get(entity, at))
     group = Group()
+    wanted, types = [(*entity, at) for entity, at in since.items()], ("text", "text", "bigint")
     newest = await tx.fetch_each(
-        "SELECT (SELECT max(at) FROM changes WHERE blueprint = $1 AND entity = $2)",
-        ("text", "text"),
-        list(since),
+        "SELECT (SELECT max(at) FROM changes WHERE blueprint = $1 AND entity = $2),"
+        f" EXISTS (SELECT 1 FROM incidents WHERE {REMEMBERED})",
+        types,
+        wanted,
     )
-    group.last_at = {entity: time_or_none(at) for entity, (at,) in zip(since, newest, strict=True)}
-    rows = await tx.fetch_each(
-        f"SELECT {INCIDENT} FROM incidents WHERE blueprint = $1 AND entity = $2"
-        " AND (resolved_at IS NULL OR resolved_at >= $3)",
-        ("text", "text", "bigint"),
-        [(*entity, at) for entity, at in since.items()],
-    )
+    group.last_at = {entity: time_or_none(at) for entity, (at, _) in zip(since, newest, strict=True)}
+    # Most have none: then sqlite3 need not name the nineteen columns of each.
+    wanted = [values for values, (_, some) in zip(wanted, newest, strict=True) if some]
+    query = f"SELECT {INCIDENT} FROM incidents WHERE {REMEMBERED}"
+    rows = await tx.fetch_each(query, types, wanted) if wanted else []
     own = {row[0] for row in rows}
     ids = [*own, *await relatives.below(tx, changes)]
     if ids:  # in the order in which a recorded delivery locks them, which may just have moved one's places
         locked = await tx.lock_rows("incidents", ids, columns=INCIDENT)
         rows = [row for row in locked if row[0] in own] or rows
     tied = await relatives.look_up_ties(tx, changes, own, group)
-    for row in sorted(rows, key=itemgetter(0)):  # of most there is none, for which SQLite would sort as well
+    for row in sorted(rows, key=itemgetter(0)):
         incident = incident_of(row, tied.get(row[0], ()))
         group.incidents.setdefault((incident.blueprint, incident.entity), {})[incident.id] = incident
     return group

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from app.model.delivery import Outcome
 from app.model.digest import STILL, is_over
@@ -64,11 +65,9 @@ async def active(tx: Transaction, now: datetime) -> list[Silence]:
 
 async def silences(tx: Transaction, *, active_at: datetime | None) -> list[Silence]:
     """Read the silences that have not ended at a time, UTC, or all there are; newest first."""
-    rows = await tx.fetch(
-        f"SELECT {SILENCE}, (SELECT count(*) FROM deliveries WHERE silence_id = silences.id)"
-        " FROM silences WHERE ends_at > $1 AND hours = '' ORDER BY id DESC",
-        -1 if active_at is None else to_micros(active_at),
-    )
+    count = "SELECT count(*) FROM deliveries WHERE silence_id = silences.id"
+    query = f"SELECT {SILENCE}, ({count}) FROM silences WHERE ends_at > $1 AND hours = '' ORDER BY id DESC"
+    rows = await tx.fetch(query, -1 if active_at is None else to_micros(active_at))
     return [_silence_of(row) for row in rows]
 
 
@@ -151,9 +150,8 @@ async def of_hours(tx: Transaction, name: str, begin: datetime) -> int:
     It silences nothing by itself: it has no patterns, and begins as it ends.
     """
     at = to_micros(begin)
-    number: int | None = await tx.fetch_value(
-        "SELECT id FROM silences WHERE hours = $1 AND ends_at = $2 AND NOT settled", name, at
-    )
+    same = "SELECT id FROM silences WHERE hours = $1 AND ends_at = $2 AND NOT settled"
+    number: int | None = await tx.fetch_value(same, name, at)
     if number is None:
         number = await tx.fetch_value(
             "INSERT INTO silences (rule, blueprint, entity, team, starts_at, ends_at, author, comment, hours)"
@@ -261,16 +259,20 @@ async def _keep_back(tx: Transaction, incident_id: str, queue: str, number: int,
         " AND NOT (SELECT flapping FROM incidents WHERE incidents.id = $1) ORDER BY id",
         *(incident_id, queue),
     )
-    told, waits = ([row for row in rows if (row[1] == "delivered") is is_told] for is_told in (True, False))
-    last = [notification_of(text) for *_, text in [*told[-1:], *waits]]
-    if not all(alert is not None and is_over(alert) for alert in last):
-        return  # it was told, or will be
-    waiting, at = [name for name, *_ in waits], to_micros(now)
+    told = [row for row in rows if row[1] == "delivered"]
+    if told and not _is_end(told[-1]):
+        return
+    ends = takewhile(_is_end, (row for row in rows if row[1] != "delivered"))  # what began again is told
+    waiting, at = [row[0] for row in ends], to_micros(now)
     locked = f"SELECT id FROM deliveries WHERE id = ANY($1) AND {tx.waits} ORDER BY id FOR UPDATE SKIP LOCKED"
     ids = [name for (name,) in await tx.fetch(locked, waiting)]  # what is just being written down was sent
     await deliveries.put_attempts(tx, ids, Outcome.SILENCED, "over before it could be told", at, at)
     await tx.execute("UPDATE deliveries SET silence_id = $1 WHERE id = ANY($2)", number, ids)
     await reports.announce(tx, ids, at)
+
+
+def _is_end(row: Row) -> bool:
+    return (alert := notification_of(row[2])) is not None and is_over(alert)
 
 
 async def _refresh(tx: Transaction, patterns: Sequence[str], now: datetime) -> None:

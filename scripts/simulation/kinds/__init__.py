@@ -13,6 +13,7 @@ from scripts.simulation.kinds.operator import Operator
 from scripts.simulation.kinds.pager import Pager
 from scripts.simulation.kinds.pages import Pages
 from scripts.simulation.kinds.processes import Processes
+from scripts.simulation.kinds.rates import Rates
 from scripts.simulation.kinds.rules_file import RulesFile
 from scripts.simulation.kinds.webhooks import Webhooks
 
@@ -28,6 +29,7 @@ KINDS: tuple[type[Kind], ...] = (
     Pages,
     Office,
     Graph,
+    Rates,
 )
 """All kinds, in the order in which they disturb."""
 NAMES = tuple(kind.name for kind in KINDS if kind.name)

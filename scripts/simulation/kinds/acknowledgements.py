@@ -211,6 +211,8 @@ class Acknowledgements(Kind):
                 spans.append(Span(wish.asked_at, certain))
             elif spans:
                 spans[-1].ended_at, spans[-1].ended_by = wish.asked_at, certain
+                # It was so before, though nobody was answered.
+                spans[-1].certain_at = min(spans[-1].certain_at, certain)
         return spans
 
     def broken(self, history: History) -> Iterator[str]:

@@ -120,5 +120,5 @@ class Channels(Kind):
                     continue
                 same = [change, *history.found_by_comparing(change)]
                 before = (history.first_named(place, one) < on_hold[0] for one in same)
-                if not any(before) and not any(history.has_heard(FALLBACK, one) for one in same):
+                if not any(before) and not any(history.has_heard({FALLBACK}, one) for one in same):
                     yield f"#{FALLBACK} is never told of {change.shown}, though {place} was on hold"
