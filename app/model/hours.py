@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from app.model.notification import Notification
+
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 DAYS_OF_A_WEEK = 7
@@ -58,3 +60,8 @@ class Week:
             while utc.astimezone(self.zone).replace(tzinfo=None) < shown:
                 utc += MINUTE
         return utc
+
+
+def held(hours: str, said: Notification, since: datetime | None = None) -> Notification:
+    """Let an alert that hours of a name held say from when it is, UTC; None: from its own time."""
+    return said.but(was_quiet=f"it is from {since or said.at:%a %H:%M} UTC, outside of hours {hours}")

@@ -196,7 +196,7 @@ NIGHTS = {  # it is 10:00 on a Monday in Berlin; the office is closed from +8h t
       - {at: +11h, entity: shop, set: {status: Down}}
       - {at: +12h, entity: shop, title: The Shop, not told: "*"}
       - {at: +22h59m59s, not told: "*"}
-      - {at: +23h, told: {team: [opened, {step: opened, digest: true}, noticed]}}
+      - {at: +23h, told: {team: [opened, {step: opened, digest: true}, {step: noticed, says: "Mon 21:00"}]}}
       - {at: +23h1m, told: {job: [opened, opened]}}
       - {at: +23h2m, entity: shop, set: {status: Up}, resolved: [team, job]}
 """,

@@ -144,12 +144,13 @@ async def rewrite(
         " AND state || '' = 'pending' AND kind = 'alert' ORDER BY id",
         sorted(incidents),
     )
-    await _rewrite(tx, rows, new)
+    await rewrite_rows(tx, rows, new)
 
 
-async def _rewrite(
+async def rewrite_rows(
     tx: Transaction, rows: Sequence[Row], new: Callable[[str, Notification], Notification]
 ) -> None:
+    """Do the same with rows: a delivery's number, what else `new` is given, and what it says."""
     rewritten = [
         (number, notification_json(new(incident_id, said)))
         for number, incident_id, text in rows
@@ -291,5 +292,5 @@ async def retry(
         "  AND newer.state = 'delivered' AND newer.kind = 'alert')",
         [row[1] for row in rows],
     )
-    await _rewrite(tx, overtaken, lambda _, said: said.but(late=True))
+    await rewrite_rows(tx, overtaken, lambda _, said: said.but(late=True))
     return len(rows)

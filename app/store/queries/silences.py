@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from app.model.delivery import Outcome
 from app.model.digest import STILL, is_over
+from app.model.hours import held
 from app.model.incident import ALL_STEPS, Step
 from app.model.notification import Notification
 from app.model.silence import Silence, SilencePreview
@@ -178,14 +179,15 @@ async def settle(tx: Transaction, now: datetime) -> None:
     """Alert once on what silences that have ended suppressed: what is open, and the end of what was told."""
     ended = await tx.fetch(
         "SELECT id, hours, rule, blueprint, entity FROM silences"
-        f" WHERE NOT settled AND (ends_at <= $1 OR {ENDED_WITH_INCIDENT})"
-        " ORDER BY id FOR UPDATE SKIP LOCKED",
+        f" WHERE NOT settled AND (ends_at <= $1 OR {ENDED_WITH_INCIDENT}) ORDER BY id FOR UPDATE SKIP LOCKED",
         to_micros(now),
     )
     for number, hours, *about in ended:
         if hours:  # what belongs to no incident is as much news as it was
             loose = "silence_id = $2 AND state = 'silenced' AND incident_id IS NULL"
-            await tx.execute(f"{deliveries.AGAIN} WHERE {loose}", to_micros(now), number)
+            again = f"{deliveries.AGAIN} WHERE {loose} RETURNING id, CAST($3 AS text), notification"
+            rows = await tx.fetch(again, to_micros(now), number, hours)
+            await deliveries.rewrite_rows(tx, rows, held)
         # The last alert of each incident and queue, unless something later went out.
         rows = await tx.fetch(
             "SELECT deliveries.id, deliveries.notification, heard.notification, resolved_at IS NULL,"
@@ -231,8 +233,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
         await tx.execute(
             "UPDATE silences SET settled = true, ends_at = CASE WHEN ends_at < $2 THEN ends_at ELSE $2 END"
             " WHERE id = $1",
-            number,
-            to_micros(now),
+            *(number, to_micros(now)),
         )
         await _refresh(tx, about, now)
 
@@ -240,8 +241,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
 def _news(said: Notification, knows: bool, is_open: bool, hours: str) -> Notification | None:
     """Give what is said of an incident after a silence, or when hours begin; None: it is no news."""
     if hours:
-        since = said.at if knows else said.opened_at or said.at
-        said = said.but(was_quiet=f"it is from {since:%a %H:%M} UTC, outside of hours {hours}")
+        said = held(hours, said, None if knows else said.opened_at)
     if is_over(said):
         return said if knows else None
     asks = said.step is Step.ESCALATED or (knows and (not hours or said.step in STILL))
