@@ -147,13 +147,16 @@ class HttpNotifier(Notifier):
 
     async def prepare(self, parcel: Parcel) -> Parcel:
         """Fill in url, headers and body; raises `DeliveryFailed` where a template fails."""
-        event = alert_event(parcel.event, parcel.items[0], self._context)
+        items, digest = parcel.items, None
+        if len(items) > 1:  # what has no room waits for the next: it must not count as sent with these
+            digest, items = digest_of(items, self._context, MAX_BODY_BYTES)
+        event = alert_event(parcel.event, items[0], self._context)
         job = self._resolve_url if event["alert"]["over"] else self._url
         if self._fixed_headers and not job.programs and self._template["body"] == WHOLE_ALERT:
             filled = {"url": (), "headers": self._template["headers"], "body": event["alert"]}
         else:
             filled = await self._context.render({"url": job.templates, **self._template}, event)
-        return replace(parcel, filled={"job": job, **filled})
+        return replace(parcel, items=items, filled={"job": job, "digest": digest, **filled})
 
     async def send(self, parcel: Parcel) -> Sent:
         """Send the request for one alert or a digest; the detail is the status and the start of the answer.
@@ -166,9 +169,9 @@ class HttpNotifier(Notifier):
         if filled["job"] is not self._url and items[0].notification.late and len(items) == 1:
             return Sent("not sent: it would close what has opened since")
         name = items[0].delivery_id
-        if len(parcel.together) > 1:  # what has no room waits for the next
-            body, items = digest_of(items, self._context, MAX_BODY_BYTES)
-            filled, name = {**filled, "body": body}, digest_id(parcel.together)
+        if len(parcel.together) > 1:
+            digest = filled["digest"] or digest_of(items, self._context, MAX_BODY_BYTES)[0]
+            filled, name = {**filled, "body": digest}, digest_id(parcel.together)
         detail = await self.request(filled, name)
         return Sent(detail, frozenset(item.delivery_id for item in items))
 
