@@ -67,10 +67,16 @@ class Operator(Kind):
     def broken(self, history: History) -> Iterator[str]:
         """What is silenced is not told, but for what was on its way already."""
         del history
+        boots = set(self._world.boots)
         for entity, since, until in self._world.in_force:
             if any(change.renames for change in self._world.changes.values() if change.entity == entity):
                 continue  # another name is not silenced
-            ended = [at for at in self._world.silence_ends if at > since - SENT_WITHIN_SECONDS]
+            # A machine whose clock is ahead when it starts again may have been off for so long.
+            ended = [
+                *self._world.silence_ends,
+                *(at for at, ahead in self._world.jumps if ahead > 0 and at in boots),
+            ]
+            ended = [at for at in ended if at > since - SENT_WITHIN_SECONDS]
             for told in self._world.told:
                 in_force = since + SENT_WITHIN_SECONDS < told.at < min([until, *ended]) - 1
                 if entity not in told.loads or not in_force or told.has_just_woken():
