@@ -33,9 +33,8 @@ from app.store.store import Store
 from app.store.views import Delivery
 from tests.postgres import PostgresServer
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # of a shell's background job: processes would inherit it
+# Of a shell's background job: processes would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # jsonschema, which only tests use, takes 1.5 s to import the grammars of a format that no schema here has.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]

@@ -94,7 +94,7 @@ def list_incidents(
         lines = [(*_cells(row, now), row.cause) for row in rows]
         shown = len(columns) - (not any(row.cause for row in rows))
         print_table(columns[:shown], (line[:shown] for line in lines))
-    more = "; --limit shows more" if len(rows) == limit else ""
+    more = "; a higher --limit may show more" if len(rows) == limit else ""
     print(f"{sum(row.resolved_at is None for row in rows):,} open{more}")
 
 

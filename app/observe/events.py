@@ -87,7 +87,7 @@ EVENTS = {
     ),
     "delivering_here": (
         "The process that delivers cannot start, so `serve` delivers itself until it can. Nothing is lost; "
-        "`dispatcher_refused` says why it cannot."
+        "`dispatcher_refused` says why it cannot, or `dispatcher_ended` where it cannot even be made."
     ),
     "delivery_dead": (
         "A destination refused an alert for good, or took none for 24 h; `detail` has its answer. Fix the "

@@ -165,10 +165,9 @@ class HttpNotifier(Notifier):
             DeliveryFailed: For answers as `failure_of_status` says, without one as `failure_of_error` does.
                 Message: what the templates gave cannot be sent.
         """
-        items, filled = parcel.items, parcel.filled
+        items, filled, name = parcel.items, parcel.filled, parcel.items[0].delivery_id
         if filled["job"] is not self._url and items[0].notification.late and len(items) == 1:
             return Sent("not sent: it would close what has opened since")
-        name = items[0].delivery_id
         if len(parcel.together) > 1:
             digest = filled["digest"] or digest_of(items, self._context, MAX_BODY_BYTES)[0]
             filled, name = {**filled, "body": digest}, digest_id(parcel.together)
