@@ -123,7 +123,7 @@ class Dispatcher:
 
     async def _take_turns(self) -> None:
         now = self._clock()
-        if self._claimed_at and abs(now - self._claimed_at) > SPARED:  # frozen: it cannot tell either
+        if self.last_turn and abs(now - self.last_turn) > SPARED:  # frozen since: it cannot tell either
             self._away_since, self._back_at = self._away_since or self._claimed_at, None
         copies = abs(now - self._copied_at) >= COPY_EVERY
         if copies:

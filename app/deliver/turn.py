@@ -124,14 +124,16 @@ class Sender:
         try:
             with _faults_as_failures(claim):
                 if claim.unsure_since is not None and claim.alerts and isinstance(notifier, Keeper):
-                    # What has arrived must not be sent again, nor when a silence ends that covers it by now.
-                    every = load.with_withheld()
-                    parcel = await self._ready(claim, every, notifier)
+                    # What has arrived must not be sent again, nor when a silence ends that covers it by now:
+                    # nothing is set aside before Slack has said what arrived.
+                    rest, load = load, load.with_withheld()
+                    parcel = await self._ready(claim, load, notifier)
                     since = claim.unsure_since + (self._store.clock.stepped - claim.stepped)
                     async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
                         arrived = parcel and await notifier.find(parcel, since)
                     if arrived:
-                        return self._delivered(claim, every, arrived, started_at)
+                        return self._delivered(claim, load, arrived, started_at)
+                    load = rest
                 if not load.listed:
                     return load.nothing_sent(started_at)
                 # Apart from the sending: users' programs take time, and while they run nothing was sent.

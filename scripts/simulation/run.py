@@ -229,7 +229,8 @@ def _waiting(rule: str) -> list[str]:
             # An update of a message that cannot be changed is given up; and what a rule wanted that is gone.
             # What reminds never ends; what is quiet waits for its cause.
             " WHERE (state = 'pending' AND step <> 'reminded' AND due_at < 9e16) OR"
-            " (state = 'dead' AND message_id IS NULL AND rule IN ('', ?))"
+            " (state = 'dead' AND message_id IS NULL AND rule IN ('', ?)"
+            "  AND NOT EXISTS (SELECT 1 FROM attempts WHERE delivery_id = deliveries.id AND detail = 'its rule is no longer there'))"
             " GROUP BY queue ORDER BY queue",
             [rule],
         )

@@ -541,29 +541,33 @@ async def test_in_doubt_the_channel_is_asked(rig: ChannelRig) -> None:
     assert [parcel.items[0].parent for parcel in rig.channel.parcels] == [None, POSTED]
 
 
+@pytest.mark.parametrize("others", [(), ("loud",)])
 @pytest.mark.parametrize("stands", [True, False])
-async def test_in_doubt_what_is_silenced_meanwhile_is_looked_for(rig: ChannelRig, *, stands: bool) -> None:
+async def test_in_doubt_what_is_silenced_meanwhile_is_looked_for(
+    rig: ChannelRig, *, stands: bool, others: tuple[str, ...]
+) -> None:
     """If it stands there it is delivered: it must not come again when the silence ends."""
     unsure = DeliveryFailed("no answer in time", Scope.TRANSIENT, unsure=True)
     rig.channel.script = [unsure]
-    await rig.add("quiet")
+    await rig.add("quiet", *others)
     async with rig.running():
         await rig.attempts(1)
-        (key,) = (item.delivery_id for item in rig.channel.parcels[0].items)
-        await rig.store.write(queries.silences.add, SILENCE)
+        keys = frozenset(item.delivery_id for item in rig.channel.parcels[0].items)
+        await rig.store.write(queries.silences.add, replace(SILENCE, entity="quiet"))
         failures = iter([DeliveryFailed("503", Scope.TRANSIENT)])
 
         async def find(*_: object) -> Sent | None:
             for failure in failures:
                 raise failure
-            return Sent("found in the channel", frozenset({key}), POSTED) if stands else None
+            return Sent("found in the channel", keys, POSTED) if stands else None
 
         rig.channel.find = find  # type: ignore[assignment]
         rig.move(PAUSE)
         await rig.attempts(2)
         rig.move(2 * PAUSE)
-        await rig.attempts(3)
-    assert await rig.states() == {"quiet": State.DELIVERED if stands else State.SILENCED}
+        await rig.attempts(3 + len(others))
+    quiet = State.DELIVERED if stands else State.SILENCED
+    assert await rig.states() == {"quiet": quiet, **dict.fromkeys(others, State.DELIVERED)}
 
 
 async def test_what_does_not_stand_there_is_sent(rig: ChannelRig) -> None:
