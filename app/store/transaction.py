@@ -22,7 +22,7 @@ Columns = Mapping[str, str]
 EntityKey = tuple[str, str]
 """A blueprint, and an entity of it."""
 CLOCK = ("clock",)
-"""What a transaction locks that moves what waits since the clock was set; who writes times locks it shared."""
+"""Who moves what waits, since the clock was set, locks this key; who writes times locks it shared."""
 
 
 class Transaction(ABC):
