@@ -22,7 +22,7 @@ Columns = Mapping[str, str]
 EntityKey = tuple[str, str]
 """A blueprint, and an entity of it."""
 CLOCK = ("clock",)
-"""The key that who moves what waits locks, and that who writes times by the sum of the moves locks shared."""
+"""Who moves what waits, since the clock was set, locks this key; who writes times locks it shared."""
 
 
 class Transaction(ABC):
