@@ -230,7 +230,8 @@ def _waiting(rule: str) -> list[str]:
             # What reminds never ends; what is quiet waits for its cause.
             " WHERE (state = 'pending' AND step <> 'reminded' AND due_at < 9e16) OR"
             " (state = 'dead' AND message_id IS NULL AND rule IN ('', ?)"
-            "  AND NOT EXISTS (SELECT 1 FROM attempts WHERE delivery_id = deliveries.id AND detail = 'its rule is no longer there'))"
+            "  AND NOT EXISTS (SELECT 1 FROM attempts"
+            "   WHERE delivery_id = deliveries.id AND detail = 'its rule is no longer there'))"
             " GROUP BY queue ORDER BY queue",
             [rule],
         )
