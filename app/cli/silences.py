@@ -67,10 +67,10 @@ def add(
         )
     author = author or user_name()
     comment = comment.strip()
-    if not all((*patterns, author, comment)) or len(comment) > MAX_COMMENT_CHARACTERS:
+    if not all((*patterns, author, comment)) or max(len(comment), len(author)) > MAX_COMMENT_CHARACTERS:
         raise typer.BadParameter(
-            f"patterns and --comment must not be empty, and a comment has at most {MAX_COMMENT_CHARACTERS}"
-            " characters"
+            "patterns and --comment must not be empty, and comment and author have at most"
+            f" {MAX_COMMENT_CHARACTERS} characters"
         )
     if max(map(len, patterns)) > MAX_PATTERN_CHARACTERS:
         raise typer.BadParameter(f"a pattern has at most {MAX_PATTERN_CHARACTERS} characters")

@@ -1,8 +1,8 @@
 """The listener itself, as `app.runtime` puts it together, in processes of the simulation."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -32,8 +32,14 @@ def _parsed(text: str, name: str) -> Rules:
     return load_rules(text, {}, models=SETTINGS_MODELS, name=name)
 
 
-# The same text is the same rules; to parse it takes longer than all the rest of a start.
-rules_source.load_rules = lambda text, *_, name, **__: _parsed(text, name)  # type: ignore[attr-defined]
+@contextmanager
+def rules_parsed_once() -> Iterator[None]:
+    """Let the same text be the same rules: to parse it takes longer than all the rest of a start."""
+    rules_source.load_rules = lambda text, *_, name, **__: _parsed(text, name)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        rules_source.load_rules = load_rules  # type: ignore[attr-defined]
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from scripts.simulation.chance import Chance
 from scripts.simulation.clock import RUNNING
 from scripts.simulation.kinds import KINDS, drawn
 from scripts.simulation.kinds.channels import Channels
-from scripts.simulation.listener import Listener
+from scripts.simulation.listener import Listener, rules_parsed_once
 from scripts.simulation.mutants import HEALTHY, Mutant
 from scripts.simulation.network import NetworkLoop
 from scripts.simulation.oracle import Oracle
@@ -110,7 +110,8 @@ def simulate(plan: Plan) -> Outcome:
         time.perf_counter = loop.time
         os.chdir(folder)  # so that no path differs from run to run
         _log_into(world)
-        return loop.run_until_complete(_night(plan, world))
+        with rules_parsed_once():
+            return loop.run_until_complete(_night(plan, world))
     except RuntimeError:
         if loop.fault is not None:
             raise loop.fault from None
