@@ -72,8 +72,8 @@ async def test_sigterm_finishes_what_is_in_flight(tmp_path: Path, slack: StandIn
     async with listening(tmp_path, slack.url, rate=0.001) as listener:
         async with httpx.AsyncClient(base_url=listener.url, verify=NO_TLS) as client:
             await post_change(client, "in-flight")
+            await arrived.wait()
             await post_change(client, "waits")
-        await arrived.wait()
         assert await listener.stop() in (0, -signal.SIGTERM)
         states = [(row.state, row.notification.entity) for row in await listener.deliveries()]
     assert states == [("delivered", "in-flight"), ("pending", "waits")]
