@@ -9,6 +9,9 @@ from scripts.benchmark.processes import temporary_folder
 from scripts.benchmark.slack import stand_in
 from scripts.benchmark.table import Figure
 
+REQUEST = (
+    "a job costs one request of aiohttp and eleven SQL statements, for its record and the queue's next claim."
+)
 QUEUES = 8
 PATIENCE = 60.0
 
@@ -36,4 +39,5 @@ def deliveries(rounds: int, number: int) -> list[Figure]:
                     f"{number} jobs waited, {len(different)} came, {len(jobs.received)} with repeats"
                 )
             rates.append((number - 1) / (jobs.received[-1][0] - jobs.received[0][0]))
-    return [Figure(f"HTTP deliveries, destination with {QUEUES} queues", "a second", rates, least=1500)]
+    what = f"HTTP deliveries, destination with {QUEUES} queues"
+    return [Figure(what, "a second", rates, least=1500, why=REQUEST)]
