@@ -11,16 +11,18 @@ import pytest
 
 from app.model.delivery import Outcome
 from app.model.incident import Person
+from app.model.times import to_micros
 from app.rules.rule import Rule, RuleSet
 from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
 from app.store.actions import Action, Verb, act
 from app.store.clock import MOVES
 from app.store.follow import follow, follow_escalations
+from app.store.kin import causes
 from app.store.opening import open_store
 from app.store.rows import Attempt
 from app.store.transaction import Transaction
-from tests.conftest import DATABASES
+from tests.conftest import DATABASES, NOW
 from tests.store.family import CLUSTER, SERVICE, Catalog, Heard
 
 WAIT = 30.0
@@ -127,6 +129,15 @@ async def failed(database: str, *more: Rule) -> Catalog:
 def opened(catalog: Catalog) -> list[str]:
     """List why what was quiet alerts now."""
     return [alert.was_quiet for alert in catalog.alerts if alert.rule == "service-health"]
+
+
+@DATABASES
+async def test_what_only_explains_is_no_group(database: str) -> None:
+    """It does not end because nothing of what it explains is open: seed 90 at four minutes."""
+    async with Catalog(database, rules(**QUIET), {"eu-1": "cluster"}) as catalog:
+        await catalog.change("eu-1", "Down")
+        key = ("cluster-health", "cluster", "eu-1")
+        assert await catalog.store.write(causes.counted, {key}, to_micros(NOW)) == {}
 
 
 @DATABASES

@@ -228,9 +228,11 @@ async def counted(tx: Transaction, keys: Collection[TieKey], now: Micros) -> dic
         " AND ties.entity = $3 AND counts_from"
     )
     rows = await tx.fetch_each(
-        f"SELECT id, coalesce(at_least, 1), CASE WHEN due_at > $4 THEN at_least - 1 ELSE until END,"
+        f"SELECT id, at_least, CASE WHEN due_at > $4 THEN at_least - 1 ELSE until END,"
         f" ({members} IS NOT NULL), ({members} <= $4)"
-        " FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3 AND resolved_at IS NULL",
+        # What only explains others, and groups nothing, has none: it does not end with them.
+        " FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3 AND resolved_at IS NULL"
+        " AND at_least IS NOT NULL",
         ("text", "text", "text", "bigint"),
         [(*key, now) for key in sorted(keys)],
     )
