@@ -199,7 +199,7 @@ def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident], now: 
     openings = sorted([opening for opening in earlier if timedelta(0) < change.at - opening <= MEMORY])
     again = max(ended, key=lambda past: past.changed_at, default=None)
     return Incident(
-        id=again.id if again else f"{rule.name}-{change.key[:16]}",
+        id=again.id if again else f"{rule.name}-{change.key[:24]}",
         version=again.version + 1 if again else 1,
         rule=rule.name,
         blueprint=change.blueprint,

@@ -91,7 +91,7 @@ def _decided(change: Callable[[Decision, Incoming], Decision]) -> Mutant:
     """Change one decision in five."""
 
     def some(decision: Decision, incoming: Incoming) -> Decision:
-        return change(decision, incoming) if int(incoming.change.key[:4], 16) % 5 == 0 else decision
+        return change(decision, incoming) if int(incoming.change.key[-4:], 16) % 5 == 0 else decision
 
     return Mutant(decision=some)
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.model.change import EntitySnapshot, change_key
+from app.model.times import EPOCH
 
 AT = datetime(2026, 6, 9, 12, 28, 18, 477_000, UTC)
 
@@ -36,9 +37,17 @@ def key(**parts: Any) -> str:
 
 
 def test_the_same_change_has_the_same_key() -> None:
-    """The key rests on nothing but the change, and is SHA-256 in hex."""
+    """The key rests on nothing but the change, and is of 64 hex digits."""
     assert key() == key()
     assert re.fullmatch(r"[0-9a-f]{64}", key())
+
+
+def test_keys_come_in_the_order_of_time() -> None:
+    """So that a store which has many writes the few pages of an index in which the newest stand."""
+    times = [EPOCH - timedelta(1), EPOCH, *(AT + timedelta(milliseconds=after) for after in range(300))]
+    keys = [key(at=at) for at in [*times[1:], datetime(2527, 1, 1, tzinfo=UTC)]]
+    assert keys == sorted(keys)
+    assert re.fullmatch(r"0{11}[0-9a-f]{53}", key(at=times[0]))
 
 
 def test_the_order_of_keys_does_not_count() -> None:
@@ -99,7 +108,8 @@ def standard_key(properties: dict[str, Any], at: datetime = AT) -> str:
     before = ["checkout-prod", None, None, ["Payments"], properties, {}]
     parts = ["UPDATE", "entity", "deploymentConfig", "checkout-prod", at.isoformat(), before, None, None]
     written = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(written.encode()).hexdigest()
+    milliseconds = max(0, (at - EPOCH) // timedelta(milliseconds=1))
+    return f"{milliseconds:011x}{hashlib.sha256(written.encode()).hexdigest()}"[:64]
 
 
 def own_key(properties: dict[str, Any], at: datetime = AT) -> str:

@@ -110,7 +110,7 @@ def test_the_first_trouble_opens_an_incident() -> None:
     decision = decide(matched([HYSTERESIS], cpu(70, 85)), EntityState(), NOW + HOUR)
     assert decision.incidents == (
         Incident(
-            "cpu-0123456789abcdef",
+            "cpu-0123456789abcdef01234567",
             "cpu",
             "database",
             "payments-db",
@@ -122,7 +122,7 @@ def test_the_first_trouble_opens_an_incident() -> None:
         ),
     )
     alert = only(decision)
-    assert (alert.destination, alert.queue, alert.incident_id) == ("alerts", "alerts", "cpu-0123456789abcdef")
+    assert (alert.destination, alert.queue, alert.incident_id) == ("alerts", "alerts", "cpu-0123456789abcdef01234567")
     assert (alert.due_at, alert.repeat, alert.notification.opened_at) == (None, None, NOW)
 
 

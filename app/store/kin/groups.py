@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from hashlib import sha256
 from typing import Self
 
 import orjson
 
-from app.model.change import ENTITY, UPDATE, CatalogChange
+from app.model.change import ENTITY, UPDATE, CatalogChange, key_at
 from app.model.incident import Incident
 from app.model.times import MICRO, from_micros, to_micros
 from app.rules.decide import MEMORY, Decision, EntityState, decide
@@ -194,7 +193,7 @@ class _Touched:
         count = count if ends else max(count, least)
         _, blueprint, name = self.key
         about = CatalogChange(
-            key=sha256("\0".join((change.key, *self.key)).encode()).hexdigest(),
+            key=key_at(change.at, "\0".join((change.key, *self.key)).encode()),
             action=UPDATE,
             resource=ENTITY,
             blueprint=blueprint,

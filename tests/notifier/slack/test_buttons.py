@@ -17,7 +17,7 @@ from tests.notifier.slack.limits import assert_valid, shown
 
 ALL = frozenset[str]()
 BY_ADA = Acknowledgement(NOW, Person("Ada", "slack", "U1"))
-LONGEST_ID = f"{'ß' * 100}-0123456789abcdef"
+LONGEST_ID = f"{'ß' * 100}-0123456789abcdef01234567"
 
 
 def actions(message: Any) -> list[list[str]]:
