@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import field
 from datetime import datetime
 from typing import Any
@@ -152,26 +151,10 @@ def key_at(at: datetime, content: bytes) -> str:
 
 
 def _canonical(parts: list[Any]) -> bytes:
-    if _written_alike(parts):
-        with suppress(TypeError):  # more than 64 bits, or too deep
-            return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
-    return _CANONICAL.encode(parts).encode()
-
-
-def _written_alike(values: Iterable[Any]) -> bool:
-    """Tell whether orjson, which takes a sixth of the time, writes values as the standard library does."""
-    for value in values:
-        kind = type(value)
-        if kind is float:
-            # 0.00001 is 1e-05 to the one, and infinity null to the other.
-            if value and not 1e-4 <= abs(value) < 1e16:
-                return False
-        elif kind is dict:
-            if not _written_alike(value.values()):
-                return False
-        elif kind is list and not _written_alike(value):
-            return False
-    return True
+    try:
+        return orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # more than 64 bits, or too deep
+        return _CANONICAL.encode(parts).encode()
 
 
 def _parts(snapshot: EntitySnapshot | None) -> list[Any] | None:

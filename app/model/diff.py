@@ -120,8 +120,11 @@ def _compare(
 ) -> None:
     # An object in an object is compared key by key, so that an alert names what changed within it.
     # Keys in the order of `after`, then what is gone: the order in which a person reads the entity.
-    for key in after if before.keys() <= after.keys() else {**after, **before}:
-        old, new = before.get(key), after.get(key)
+    if list(before) == list(after):  # nearly always
+        values: Iterable[tuple[str, Any, Any]] = zip(after, before.values(), after.values(), strict=True)
+    else:
+        values = [(key, before.get(key), after.get(key)) for key in {**after, **before}]
+    for key, old, new in values:
         if old is new or (type(old) is type(new) and type(old) in SCALAR_TYPES and old == new):
             continue  # as `same` says; nearly all values are
         at_top = not path and key in AT_TOP

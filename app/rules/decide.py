@@ -86,7 +86,7 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
             hit.rule.name for hit in hits if was_alerted(state.known, hit.rule, change, reconciled=reconciled)
         )
         hits = tuple(hit for hit in hits if hit.rule.name not in alerted)
-    if not late:
+    if state.incidents and not late:
         hits += tuple(_well_again(matched, state, reconciled))
     parts = [_decide_hit(hit, matched, state, late, now) for hit in hits]
     reasons = [matched.reason, *(f"rule {name!r}: alerted by reconciling already" for name in alerted)]
@@ -97,14 +97,13 @@ def decide(matched: Match, state: EntityState, now: datetime, *, reconciled: boo
         cancel += part.cancel
         if part.reason:
             reasons.append(part.reason)
-    reason = "; ".join(reasons)
     if late and alerts:
-        reason += "; late: a newer change was seen"
+        reasons.append("late: a newer change was seen")
     # Only rules that had something to decide: for the others a late webhook may still be news.
     pairs = zip(hits, parts, strict=True)
     deciding = (hit.rule for hit, part in pairs if part.alerts or part.incidents or part.reason)
     known = _last_known(matched, state, now, deciding, reconciled=reconciled)
-    return Decision(reason, alerts, incidents, cancel, known, already_alerted=bool(alerted))
+    return Decision("; ".join(reasons), alerts, incidents, cancel, known, already_alerted=bool(alerted))
 
 
 def _well_again(matched: Match, state: EntityState, reconciled: bool) -> Iterator[Hit]:
@@ -192,12 +191,7 @@ def _decide_hit(hit: Hit, matched: Match, state: EntityState, late: bool, now: d
 def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident], now: datetime) -> Incident:
     """Make the incident that a change would open: a new one, or one that ended lately, again."""
     rule = hit.rule
-    # At least as long as the flap window: flapping is counted within one incident.
-    window = max(REOPENS_WITHIN, rule.flap.within if rule.flap else timedelta(0))
-    ended = [past for past in incidents if past.resolved_at and change.at - past.resolved_at <= window]
-    earlier = {opening for past in incidents for opening in past.openings}
-    openings = sorted([opening for opening in earlier if timedelta(0) < change.at - opening <= MEMORY])
-    again = max(ended, key=lambda past: past.changed_at, default=None)
+    again, openings = _lately(rule, change.at, incidents) if incidents else (None, [])
     return Incident(
         id=again.id if again else f"{rule.name}-{change.key[:24]}",
         version=again.version + 1 if again else 1,
@@ -215,6 +209,16 @@ def _candidate(hit: Hit, change: CatalogChange, incidents: list[Incident], now: 
         told=again.told if again and again.flapping else (),
         openings=(*openings[-MAX_OPENINGS:], change.at),
     )
+
+
+def _lately(rule: Rule, at: datetime, incidents: list[Incident]) -> tuple[Incident | None, list[datetime]]:
+    """Find the one of an entity's incidents that a time would open again, and when they opened before."""
+    # At least as long as the flap window: flapping is counted within one incident.
+    window = max(REOPENS_WITHIN, rule.flap.within if rule.flap else timedelta(0))
+    ended = [past for past in incidents if past.resolved_at and at - past.resolved_at <= window]
+    earlier = {opening for past in incidents for opening in past.openings}
+    openings = sorted([opening for opening in earlier if timedelta(0) < at - opening <= MEMORY])
+    return max(ended, key=lambda past: past.changed_at, default=None), openings
 
 
 def _retied(
