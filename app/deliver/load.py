@@ -90,7 +90,7 @@ class Load:
 
 
 def _may_have_arrived(claim: Claim, delivery: Waiting) -> bool:
-    """Tell whether a delivery was sent at `Claim.unsure_since`: one of those noted, or of the first ones then."""
+    """Tell whether a delivery was sent at `Claim.unsure_since`: one of those noted, or of the first then."""
     if claim.unsure_since is None or claim.sent_together:
         return delivery.key in claim.sent_together
     first, *others = claim.deliveries
