@@ -17,7 +17,6 @@ from app.store.follow import reach
 from app.store.rows import Aside, Attempt, Claim, Waiting
 from app.store.store import Store
 
-MAX_SUMMED_UP = 10_000  # so that no transaction is long; what is beyond goes out with the next message
 ROWS_PER_PAGE = 100
 PAUSE_FACTOR = 2.0  # how much longer than reading a page the pause after it is: requests need the store too
 MAX_PAUSE_SECONDS = 0.05
@@ -125,7 +124,7 @@ async def load_claim(
     # What is more than one message can list is counted, a page at a time, so that memory stays flat.
     # That takes half of the time there is at the most: what is left goes out with the next message.
     enough = claim.claimed_at + (claim.lease_until - SEND_TIMEOUT - claim.claimed_at) / 2
-    while claim.waiting > seen < MAX_SUMMED_UP and clock() < enough:
+    while seen < claim.waiting and clock() < enough:
         began = time.perf_counter()
         page = await store.waiting(claim, after=last, limit=ROWS_PER_PAGE)
         if not page:

@@ -170,7 +170,7 @@ class Claim:
         on_hold: The queue is on hold, and this is a probe.
         destination: The destination's name.
         deliveries: The first of what waits for it, in order.
-        waiting: How many wait for it in all.
+        waiting: How many wait for it in all, as far as they can go out together.
         body: The signed bytes of the change that the first of them is about.
         unsure_since: Since when, UTC, something was sent of which nobody knows whether it arrived; else None.
         unsure_sends: How many sends in a row may have arrived though they failed, refusals between them not

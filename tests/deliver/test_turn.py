@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.deliver.load import MAX_SUMMED_UP
 from app.deliver.message import Messages
 from app.deliver.retry import GIVE_UP_AFTER
 from app.deliver.update import update_message
@@ -28,6 +27,7 @@ from app.rules.last_known import LastKnown
 from app.rules.rule import BUILT_IN, RuleSet
 from app.store import queries
 from app.store.kin.shown import affected
+from app.store.queries.queues import MAX_SUMMED_UP
 from app.store.rows import Claim, Waiting
 from app.store.sqlite.database import open_sqlite
 from app.store.store import Store

@@ -122,7 +122,11 @@ def test_the_first_trouble_opens_an_incident() -> None:
         ),
     )
     alert = only(decision)
-    assert (alert.destination, alert.queue, alert.incident_id) == ("alerts", "alerts", "cpu-0123456789abcdef01234567")
+    assert (alert.destination, alert.queue, alert.incident_id) == (
+        "alerts",
+        "alerts",
+        "cpu-0123456789abcdef01234567",
+    )
     assert (alert.due_at, alert.repeat, alert.notification.opened_at) == (None, None, NOW)
 
 

@@ -137,3 +137,17 @@ def test_what_is_deleted_is_not_looked_for_everywhere(db: sqlite3.Connection) ->
             asked = f"EXPLAIN QUERY PLAN DELETE FROM {table} WHERE {column} = ?"  # noqa: S608 - our own names
             _, _, _, step = db.execute(asked, (1,)).fetchone()
             assert step.startswith("SEARCH"), (table, column)
+
+
+def test_a_claim_counts_no_more_than_go_out_together(db: sqlite3.Connection) -> None:
+    """However many wait: to count them all would keep those waiting who store a change."""
+    run(db, queries.accept.accept, [incoming()])
+    db.execute("CREATE TEMP TABLE copies AS SELECT * FROM deliveries")
+    db.execute(
+        "WITH RECURSIVE number (one) AS (SELECT 1 UNION ALL SELECT one + 1 FROM number LIMIT 10010)"
+        " INSERT INTO copies SELECT copies.* FROM copies, number"
+    )
+    db.execute("UPDATE copies SET id = rowid")
+    db.execute("INSERT INTO deliveries SELECT * FROM copies WHERE id > 1")
+    (claimed,) = claims(db, 1)
+    assert (len(claimed.deliveries), claimed.waiting) == (2, queries.queues.MAX_SUMMED_UP)
