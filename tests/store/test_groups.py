@@ -253,7 +253,8 @@ async def test_a_group_that_another_process_opens_while_the_rules_are_read(datab
         held.set()
         await tx.fetch("SELECT pg_sleep(0.3)")
 
-    async with Catalog(database, rules(by="team"), BLUEPRINTS, teams=TEAM_A) as catalog:
+    teams = dict.fromkeys(SERVICES[1:], ("a",))
+    async with Catalog(database, rules(by="team"), BLUEPRINTS, teams=teams) as catalog:
         await catalog.change("s0", "Degraded")
         new = rules(by="team", at_least=100, until=99)
         async with open_store(database) as other, open_store(database) as third:
