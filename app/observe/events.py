@@ -98,7 +98,8 @@ EVENTS = {
         "goes on."
     ),
     "delivery_fault": (
-        "This program failed while it sent an alert; the alert is treated as failed. Report the traceback."
+        "This program failed while it sent an alert; the alert is treated as failed, or its queue is put on "
+        "hold. Report the traceback."
     ),
     "delivery_loop_failed": (
         "The delivery loop failed and goes on. Report the traceback if it is not the store's failure."
@@ -182,6 +183,11 @@ EVENTS = {
     ),
     "queues_not_claimed": (
         "The store could not be reached to take queues; nothing is sent until it can. See `reason`."
+    ),
+    "record_fault": (
+        "This program failed while it recorded the outcome of an alert. What was sent is recorded as sent, "
+        "but nothing that follows from it, such as reminders; what was not sent waits, on hold. Report the "
+        "traceback."
     ),
     "reconcile_crashed": "This program failed while reconciling; it tries again. Report the traceback.",
     "reconcile_failed": "A reconcile run ended early; the next one begins again. Fix what `reason` says.",

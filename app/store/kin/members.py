@@ -10,8 +10,7 @@ from app.rules.kin.quiet import counting
 from app.rules.last_known import LastKnown
 from app.rules.rule import RuleSet
 from app.store.columns import UNTIL_RELEASED
-from app.store.kin import causes
-from app.store.kin.relatives import ties_of
+from app.store.kin import causes, relatives
 from app.store.kin.state import TieKey
 from app.store.queries.last_known import find_last_known
 from app.store.transaction import EntityKey, Transaction
@@ -146,7 +145,7 @@ async def astray(tx: Transaction, incidents: Iterable[Incident], rules: RuleSet,
     mine = [incident for incident in incidents if incident.rule in rules.family.fields]
     if not mine:
         return Astray()
-    before = await ties_of(tx, [incident.id for incident in mine])
+    before = await relatives.ties_of(tx, [incident.id for incident in mine])
     known = await find_last_known(tx, {_entity(incident) for incident in mine})
     found = Astray(before=before)
     for incident in mine:
