@@ -184,11 +184,6 @@ EVENTS = {
     "queues_not_claimed": (
         "The store could not be reached to take queues; nothing is sent until it can. See `reason`."
     ),
-    "record_fault": (
-        "This program failed while it recorded the outcome of an alert. What was sent is recorded as sent, "
-        "but nothing that follows from it, such as reminders; what was not sent waits, on hold. Report the "
-        "traceback."
-    ),
     "reconcile_crashed": "This program failed while reconciling; it tries again. Report the traceback.",
     "reconcile_failed": "A reconcile run ended early; the next one begins again. Fix what `reason` says.",
     "reconcile_not_possible": (
@@ -201,6 +196,11 @@ EVENTS = {
     "reconciled": (
         "A reconcile run succeeded. `missed` above 0 while the listener ran: Port's webhooks do not all "
         "arrive; run `python -m app doctor`."
+    ),
+    "record_fault": (
+        "This program failed while it recorded the outcome of an alert. What was sent is recorded as sent, "
+        "but nothing that follows from it, such as reminders; what was not sent waits, on hold. Report the "
+        "traceback."
     ),
     "report_not_possible": (
         "Port waits for the result of an action's run, which cannot be reported. Set PORT_CLIENT_ID and "

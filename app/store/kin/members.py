@@ -16,7 +16,7 @@ from app.store.queries.last_known import find_last_known
 from app.store.transaction import EntityKey, Transaction
 
 MOVED_AWAY = "it depends on something else now"
-MEMBERS = (
+COUNTED_TIES = (
     "FROM incident_ties AS ties WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3"
     " AND counts_from"
 )
@@ -55,7 +55,7 @@ async def counted(tx: Transaction, keys: Collection[TieKey], now: Micros) -> dic
     rows = await tx.fetch_each(
         "SELECT rule, blueprint, entity, id, at_least, due_at,"
         " CASE WHEN due_at > $4 THEN at_least - 1 ELSE until END,"
-        f" (SELECT count(*) {MEMBERS} IS NOT NULL), (SELECT count(*) {MEMBERS} <= $4)"
+        f" (SELECT count(*) {COUNTED_TIES} IS NOT NULL), (SELECT count(*) {COUNTED_TIES} <= $4)"
         # What only explains others, and groups nothing, has none: it does not end with them.
         " FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3 AND resolved_at IS NULL"
         " AND at_least IS NOT NULL",
@@ -67,7 +67,7 @@ async def counted(tx: Transaction, keys: Collection[TieKey], now: Micros) -> dic
         reasons[name] = few(count) if all_ < at_least and count <= (until or 0) else ""
         if due_at is not None and due_at > now and all_ >= at_least:
             enough_at: Micros = await tx.fetch_value(
-                f"SELECT max(counts_from) FROM (SELECT counts_from {MEMBERS} IS NOT NULL"
+                f"SELECT max(counts_from) FROM (SELECT counts_from {COUNTED_TIES} IS NOT NULL"
                 " ORDER BY counts_from LIMIT $4) AS first_ones",
                 *key,
                 at_least,
