@@ -6,6 +6,7 @@ from collections import defaultdict
 
 import pytest
 
+from app.model.times import Micros
 from app.rules.last_known import LastKnown
 from app.rules.rule import Rule, RuleSet
 from app.store import queries
@@ -219,7 +220,9 @@ async def test_a_group_by_something_else(database: str) -> None:
         for service in SERVICES[:4]:
             await catalog.change(service, "Degraded", domain="pay")
         states = {
-            service: LastKnown({"team": ["a"], "relations.domain": "pay"}, {}, exists=True, exists_at=1)
+            service: LastKnown(
+                {"team": ["a"], "relations.domain": "pay"}, {}, exists=True, exists_at=Micros(1)
+            )
             for service in SERVICES
         }
         await catalog.store.write(queries.last_known.record_states, "service", states)
