@@ -45,7 +45,7 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
     gone = {pair: why for pair in sorted(pairs) if (why := rules.why_gone(*pair))}
     over = [incident for incident in incidents if (incident.rule, incident.blueprint) in gone][:limit]
     kept = [incident for incident in incidents if (incident.rule, incident.blueprint) not in gone]
-    moved = [incident.id for incident in kept if _due_anew(incident, rules, now) != incident.due_at]
+    moved = {incident.id for incident in kept if _due_anew(incident, rules, now) != incident.due_at}
     loose, astray = _loosened(incidents, rules), await members.astray(tx, kept, rules, now)
     groups = [incident.id for incident in incidents if (rule := rules.by_name.get(incident.rule)) and rule.of]
     names = [*moved, *loose, *astray.ties, *groups, *(incident.id for incident in over)]
@@ -106,7 +106,8 @@ async def _follow_ties(
         ],
     )
     ends = await members.counted(tx, {(row[1], row[2], row[3]) for row, _ in pairs}, to_micros(now))
-    if other := [row[0] for row, _ in pairs if (row[1], row[2], row[3]) in astray.keys and not ends[row[0]]]:
+    keys = astray.keys
+    if other := [row[0] for row, _ in pairs if (row[1], row[2], row[3]) in keys and not ends[row[0]]]:
         await causes.refresh(tx, other, to_micros(now))
     return {name: why for name, why in ends.items() if why}
 
