@@ -146,6 +146,6 @@ async def load_claim(
         anything = replace(claim, sent_together=())
         return await load_claim(store, anything, room=room, why_not=why_not, held=held, clock=clock)
     if load.escalations:  # before it is sent: from here on the destination is told to the end
-        incidents = {number: one.incident_id or "" for number, one in load.escalations.items()}
+        incidents = {number: delivery.incident_id or "" for number, delivery in load.escalations.items()}
         load.drop(await store.write(reach, incidents, clock()))
     return load

@@ -191,7 +191,7 @@ class Store:
 
         If it is `alone`, nothing of what follows from it is written.
         """
-        operation = queries.queues.record_alone if alone else queries.queues.record
+        operation = leases.record_alone if alone else queries.queues.record
         return await self.write(operation, claim, attempt, goes_on=goes_on)
 
     async def give_back(self, claim: Claim, *, unsure: bool = False) -> None:

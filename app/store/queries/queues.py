@@ -271,17 +271,6 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, *, goes_on: bo
     return True
 
 
-async def record_alone(tx: Transaction, claim: Claim, attempt: Attempt, *, goes_on: bool = False) -> bool:
-    """Do the same as `record`, but write nothing of what follows from the attempt."""
-    attempt = attempt.moved(await moved_since(tx, claim.stepped // MICRO))
-    if not await (leases.holds(tx, claim) if goes_on else leases.end(tx, claim, attempt)):
-        return False
-    ids, times = attempt.delivery_ids, (to_micros(attempt.started_at), to_micros(attempt.ended_at))
-    sent = [delivery.id for delivery in claim.deliveries] if ids is None else list(ids)
-    await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, *times)
-    return True
-
-
 async def _set_aside(
     tx: Transaction, claim: Claim, attempt: Attempt, started_at: Micros, ended_at: Micros
 ) -> None:
