@@ -234,7 +234,7 @@ async def test_what_may_have_arrived_and_is_silenced_since(rig: ChannelRig) -> N
     assert failed is not None
     assert (failed.unsure, failed.unsure_sends) == (True, 0)  # its receiver knows it again
     await rig.store.record(first, failed)
-    await rig.store.write(queries.silences.add, replace(SILENCE, entity="*"))
+    await rig.store.write(queries.silences.add, replace(SILENCE, entity="*", starts_at=NOW + PAUSE))
     rig.clock.now += PAUSE
     noted = []
     for _ in range(2):
