@@ -129,7 +129,6 @@ class Dispatcher:
         if copies:
             self._copied_at = now
         notifiers = self._sender.notifiers
-        limits = {name: notifier.batch_limit for name, notifier in notifiers.items()}
         spacings = {name: notifier.spacing for name, notifier in notifiers.items() if notifier.spacing}
         try:
             claims = await self._store.claim(
@@ -137,7 +136,7 @@ class Dispatcher:
                 now=now,
                 lease_until=now + QUEUE_LEASE,
                 limit=MAX_TURNS - len(self._turns),
-                batch_limits=limits,
+                batch_limits=self._batch_limits(),
                 spacings=spacings,
                 fallbacks=self._sender.fallbacks if copies else None,
                 busy=self._at_work,
@@ -152,7 +151,6 @@ class Dispatcher:
         if abs(self.last_turn - self._back_at) > SPARED:
             self._away_since = None
         for claim in claims:
-            self._resting[claim.queue] = claim.lease_until
             if spacing := spacings.get(claim.destination):  # other queues of it wait for that moment
                 self._wake_at(now + spacing)
             turn = asyncio.create_task(self._take_turn(claim))
@@ -161,25 +159,33 @@ class Dispatcher:
 
     async def _take_turn(self, claim: Claim) -> None:
         self._at_work.add(claim.queue)
-        first, *others = [delivery.change_key for delivery in claim.deliveries[:MAX_LOGGED_CHANGES]]
-        changes = {"changes": [first, *others]} if others else {"change": first}
-        structlog.contextvars.bind_contextvars(**changes)
-        parents = [delivery.traceparent for delivery in claim.deliveries]
-        with delivery_spans(self._tracer, parents, destination=claim.destination, queue=claim.queue) as spans:
-            if trace_id := current_trace_id():
-                structlog.contextvars.bind_contextvars(trace_id=trace_id)
-            try:
-                rests_until = await self._deliver(claim, spans)
-            finally:
-                self._at_work.discard(claim.queue)
-        if rests_until is None:
+        after: Claim | datetime | None = claim
+        try:
+            while isinstance(after, Claim):
+                after = await self._deliver_traced(after)
+        finally:
+            self._at_work.discard(claim.queue)
+        if after is None:
             self._resting.pop(claim.queue, None)
         else:
-            self._resting[claim.queue] = rests_until
-            self._wake_at(rests_until)
+            self._resting[claim.queue] = after
+            self._wake_at(after)
 
-    async def _deliver(self, claim: Claim, spans: Sequence[Span]) -> datetime | None:
-        """Deliver what a queue has; the result is when it may send again, None if that is not known."""
+    async def _deliver_traced(self, claim: Claim) -> Claim | datetime | None:
+        self._resting[claim.queue] = claim.lease_until
+        first, *others = [delivery.change_key for delivery in claim.deliveries[:MAX_LOGGED_CHANGES]]
+        changes = {"changes": [first, *others]} if others else {"change": first}
+        parents = [delivery.traceparent for delivery in claim.deliveries]
+        with (
+            structlog.contextvars.bound_contextvars(**changes),
+            delivery_spans(self._tracer, parents, destination=claim.destination, queue=claim.queue) as spans,
+        ):
+            if trace_id := current_trace_id():
+                structlog.contextvars.bind_contextvars(trace_id=trace_id)
+            return await self._deliver(claim, spans)
+
+    async def _deliver(self, claim: Claim, spans: Sequence[Span]) -> Claim | datetime | None:
+        """Deliver what a queue has; the result is what it has next, or when it may send again, if known."""
         try:
             attempt = None if self._stopping else await self._sender.attempt(claim)
         except asyncio.CancelledError:  # cut off by `stop`: so the next start need not wait for the lease
@@ -196,42 +202,54 @@ class Dispatcher:
         note(*spans, outcome=attempt.outcome, deliveries=_alerted(claim, attempt))
         if attempt.outcome in (Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD):
             fail(attempt.outcome, *spans)
-        recorded = await self._record(claim, attempt)
-        if recorded:
+        recorded, following = await self._record(claim, attempt)
+        if not recorded:
+            log.warning("lease_lost", queue=claim.queue)
+        else:
             self._log(claim, attempt)
             self._count(claim, attempt)
         freed = claim.spacing and attempt.outcome is Outcome.SILENCED
         if len(self._turns) >= MAX_TURNS or attempt.message or attempt.notice or attempt.elsewhere or freed:
             self.wake()  # there was no room for others, and now there is; or other queues have got work
-        return attempt.next_at if recorded else None
+        return following or (attempt.next_at if recorded else None)
 
     async def _give_back(self, claim: Claim, *, unsure: bool = False) -> None:
         with contextlib.suppress(StoreUnavailable):
             await self._store.give_back(claim, unsure=unsure)
 
-    async def _record(self, claim: Claim, attempt: Attempt) -> bool:
+    async def _record(self, claim: Claim, attempt: Attempt) -> tuple[bool, Claim | None]:
+        """Write what came of an attempt; give whether the lease was ours, and what the queue has next."""
         # Thousands at once would keep everybody waiting who stores a change.
         left = attempt.delivery_ids or ()
         while attempt.outcome is Outcome.DELIVERED and not attempt.message and len(left) > RECORDED_AT_ONCE:
             part, left = left[:RECORDED_AT_ONCE], left[RECORDED_AT_ONCE:]
-            if not await self._write(claim, replace(attempt, delivery_ids=part, asides={}), goes_on=True):
-                return False
+            recorded, _ = await self._write(
+                claim, replace(attempt, delivery_ids=part, asides={}), goes_on=True
+            )
+            if not recorded:
+                return False, None
             attempt = replace(attempt, delivery_ids=left)
         return await self._write(claim, attempt)
 
-    async def _write(self, claim: Claim, attempt: Attempt, *, goes_on: bool = False) -> bool:
+    async def _write(
+        self, claim: Claim, attempt: Attempt, *, goes_on: bool = False
+    ) -> tuple[bool, Claim | None]:
+        again = not (goes_on or self._stopping or len(self._turns) >= MAX_TURNS)
         # What was sent must not be sent again only because the store was away: however long that takes, the
         # token is ours until another process takes the lease. `stop` cuts this off.
         while True:
             try:
-                recorded = await self._store.record(claim, attempt, goes_on=goes_on)
+                if again:
+                    limits = self._batch_limits()
+                    return await self._store.record_and_claim(claim, attempt, QUEUE_LEASE, limits)
+                return await self._store.record(claim, attempt, goes_on=goes_on), None
             except StoreUnavailable as error:
                 log.error("attempt_not_recorded", queue=claim.queue, reason=str(error))
+                again = False  # time has passed: the queue is claimed like any other
                 await asyncio.sleep(POLL_SECONDS)
-            else:
-                if not recorded:
-                    log.warning("lease_lost", queue=claim.queue)
-                return recorded
+
+    def _batch_limits(self) -> dict[str, int]:
+        return {name: notifier.batch_limit for name, notifier in self._sender.notifiers.items()}
 
     def _log(self, claim: Claim, attempt: Attempt) -> None:
         fields: dict[str, Any] = {
