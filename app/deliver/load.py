@@ -76,6 +76,9 @@ class Load:
             reason = f"held until {hours[1]:%Y-%m-%d %H:%M} UTC, when hours {hours[0]} begin"
             aside = Aside(Outcome.SILENCED, reason, hours=hours)
         if aside is not None:
+            if _may_have_arrived(claim, delivery):
+                detail = f"{aside.detail}; it may have arrived before"
+                aside = replace(aside, detail=detail, sent_at=claim.unsure_since)
             self.asides[delivery.id] = aside
             self.withheld.append(delivery)
             return False
@@ -84,6 +87,14 @@ class Load:
         if delivery.notification.step is Step.ESCALATED and delivery.incident_id:
             self.escalations[delivery.id] = delivery.incident_id
         return True
+
+
+def _may_have_arrived(claim: Claim, delivery: Waiting) -> bool:
+    """Tell whether a delivery was sent at `Claim.unsure_since`: one of those noted, or of the first then."""
+    if claim.unsure_since is None or claim.sent_together:
+        return delivery.key in claim.sent_together
+    first, *others = claim.deliveries
+    return delivery is first or (delivery in others and delivery.waiting_since <= claim.unsure_since)
 
 
 async def load_claim(
