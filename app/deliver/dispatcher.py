@@ -2,19 +2,18 @@
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import structlog
 from opentelemetry.trace import Span, Tracer
 
+from app.deliver.ended import alerted, count_attempt, log_attempt
+from app.deliver.retry import after_fault
 from app.deliver.turn import Sender
-from app.errors import StoreUnavailable
+from app.errors import StoreRefuses, StoreUnavailable
 from app.model.delivery import Outcome
-from app.model.report import RUNS
 from app.model.times import EPOCH
 from app.observe.tracing import OFF, current_trace_id, delivery_spans, fail, note
 from app.observe.watch import NOBODY, Watch
@@ -31,6 +30,8 @@ MAX_TURNS = 64  # at once: each may hold a connection and a parcel
 RECORDED_AT_ONCE = 250  # deliveries of one message: 3 ms
 MAX_LOGGED_CHANGES = 20  # of a digest
 STALE_AFTER = timedelta(seconds=15)  # turns are POLL_SECONDS apart, but a busy store may hold one up
+FAULTS = 2
+"""After so many in a row an attempt is recorded without what follows from it."""
 
 
 class Dispatcher:
@@ -195,19 +196,22 @@ class Dispatcher:
             log.error("queue_not_read", queue=claim.queue, reason=str(error))
             await self._give_back(claim)
             return None
+        except Exception as error:  # it would be the same whenever the lease lapses
+            log.exception("delivery_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
+            attempt = after_fault(claim, None, error, self._now(claim))
         if attempt is None:
             log.warning("queue_given_back", queue=claim.queue)
             await self._give_back(claim)
             return None
-        note(*spans, outcome=attempt.outcome, deliveries=_alerted(claim, attempt))
+        note(*spans, outcome=attempt.outcome, deliveries=alerted(claim, attempt))
         if attempt.outcome in (Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD):
             fail(attempt.outcome, *spans)
         recorded, following = await self._record(claim, attempt)
         if not recorded:
             log.warning("lease_lost", queue=claim.queue)
         else:
-            self._log(claim, attempt)
-            self._count(claim, attempt)
+            log_attempt(claim, attempt)
+            count_attempt(claim, attempt, self._watch)
         freed = claim.spacing and attempt.outcome is Outcome.SILENCED
         if len(self._turns) >= MAX_TURNS or attempt.message or attempt.notice or attempt.elsewhere or freed:
             self.wake()  # there was no room for others, and now there is; or other queues have got work
@@ -237,64 +241,34 @@ class Dispatcher:
         again = not (goes_on or self._stopping or len(self._turns) >= MAX_TURNS)
         # What was sent must not be sent again only because the store was away: however long that takes, the
         # token is ours until another process takes the lease. `stop` cuts this off.
+        faults = 0
         while True:
             try:
                 if again:
                     limits = self._batch_limits()
                     return await self._store.record_and_claim(claim, attempt, QUEUE_LEASE, limits)
-                return await self._store.record(claim, attempt, goes_on=goes_on), None
-            except StoreUnavailable as error:
-                log.error("attempt_not_recorded", queue=claim.queue, reason=str(error))
-                again = False  # time has passed: the queue is claimed like any other
+                recorded = await self._store.record(claim, attempt, goes_on=goes_on, alone=faults >= FAULTS)
+            except Exception as error:
+                again = False  # what is next is claimed like any other
+                if isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefuses):
+                    log.error("attempt_not_recorded", queue=claim.queue, reason=str(error))
+                else:  # nor because of a fault in what follows from it
+                    log.exception("record_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
+                    faults += 1
+                    if faults == FAULTS:
+                        attempt = after_fault(claim, attempt, error, self._now(claim))
                 await asyncio.sleep(POLL_SECONDS)
+            else:
+                return recorded, None
 
     def _batch_limits(self) -> dict[str, int]:
         return {name: notifier.batch_limit for name, notifier in self._sender.notifiers.items()}
 
-    def _log(self, claim: Claim, attempt: Attempt) -> None:
-        fields: dict[str, Any] = {
-            "delivery": (attempt.delivery_ids or [claim.deliveries[0].id])[0],
-            "deliveries": len(attempt.delivery_ids or ()),
-            "queue": claim.queue,
-            "destination": claim.destination,
-            "detail": attempt.detail,
-            "took_ms": round((attempt.ended_at - attempt.started_at).total_seconds() * 1000),
-        }
-        if attempt.asides:
-            log.info("alerts_set_aside", queue=claim.queue, deliveries=len(attempt.asides))
-        if attempt.outcome is Outcome.DELIVERED:
-            changed = "run_reported" if claim.destination == RUNS else "message_updated"
-            log.info("alert_delivered" if claim.alerts else changed, **fields)
-        elif attempt.outcome is Outcome.RETRY:
-            log.warning("delivery_failed", next_at=attempt.next_at.isoformat(), **fields)
-        elif attempt.outcome is Outcome.DEAD:
-            log.error("delivery_dead", **fields)
-        elif attempt.outcome is Outcome.ON_HOLD and not claim.on_hold:
-            log.error("queue_on_hold", **fields)
-        elif attempt.outcome is Outcome.ON_HOLD:
-            log.warning("queue_still_on_hold", next_at=attempt.next_at.isoformat(), **fields)
-        if claim.on_hold and attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.RETRY):
-            log.warning("queue_released", queue=claim.queue, destination=claim.destination)
-
-    def _count(self, claim: Claim, attempt: Attempt) -> None:
-        destination, watch = claim.destination, self._watch
-        for outcome, number in Counter(aside.outcome for aside in attempt.asides.values()).items():
-            watch.delivered(destination, outcome, number)
-        if attempt.outcome is Outcome.RETRY:
-            watch.retried(destination)
-        if not claim.alerts and attempt.outcome is Outcome.DELIVERED:
-            watch.changed(destination)
-            return
-        if number := _alerted(claim, attempt):
-            watch.delivered(destination, attempt.outcome, number)
-        if attempt.outcome is Outcome.DELIVERED:
-            watch.sent(destination, [(attempt.ended_at - since).total_seconds() for since in attempt.since])
+    def _now(self, claim: Claim) -> datetime:
+        # By the clock as it was when the claim was made: it may have been set since.
+        return self._clock() - (self._store.clock.stepped - claim.stepped)
 
     def _wake_at(self, time: datetime) -> None:
         delay = max(0.0, (time - self._clock()).total_seconds())
         if delay < POLL_SECONDS * 2 and not self._stopping:
             asyncio.get_running_loop().call_later(delay, self.wake)
-
-
-def _alerted(claim: Claim, attempt: Attempt) -> int:
-    return len(claim.deliveries if attempt.delivery_ids is None else attempt.delivery_ids)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from app.model.delivery import Outcome
 from app.model.digest import outcome
 from app.model.incident import Step
 from app.model.notification import Notification
-from app.model.silence import silence_of
+from app.model.silence import Silence, silence_of
 from app.notifier.base import SEND_TIMEOUT, Sent
 from app.store.follow import reach
 from app.store.rows import Aside, Attempt, Claim, Waiting
@@ -38,7 +38,7 @@ class Load:
         counts: How many of both have which new value.
         asides: What becomes of the deliveries that are not sent, by their number.
         withheld: These deliveries.
-        escalations: The incidents of those that escalate, by the delivery's number.
+        escalations: Those that escalate, by number.
     """
 
     listed: list[Waiting] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Load:
     counts: Counter[str] = field(default_factory=Counter)
     asides: dict[int, Aside] = field(default_factory=dict)
     withheld: list[Waiting] = field(default_factory=list)
-    escalations: dict[int, str] = field(default_factory=dict)
+    escalations: dict[int, Waiting] = field(default_factory=dict)
 
     def with_withheld(self) -> "Load":
         """Give all, those too that are not to be sent."""
@@ -76,25 +76,35 @@ class Load:
             reason = f"held until {hours[1]:%Y-%m-%d %H:%M} UTC, when hours {hours[0]} begin"
             aside = Aside(Outcome.SILENCED, reason, hours=hours)
         if aside is not None:
-            if _may_have_arrived(claim, delivery):
-                detail = f"{aside.detail}; it may have arrived before"
-                aside = replace(aside, detail=detail, sent_at=claim.unsure_since)
+            if sent_at := _sent_at(claim, delivery, silence, held):
+                aside = replace(aside, detail=f"{aside.detail}; it may have arrived before", sent_at=sent_at)
             self.asides[delivery.id] = aside
             self.withheld.append(delivery)
             return False
         if value := outcome(delivery.notification):
             self.counts[value] += 1
         if delivery.notification.step is Step.ESCALATED and delivery.incident_id:
-            self.escalations[delivery.id] = delivery.incident_id
+            self.escalations[delivery.id] = delivery
         return True
 
+    def drop(self, needless: Collection[int]) -> None:
+        """Leave out escalations, by number, that nobody needs any more."""
+        self.listed = [delivery for delivery in self.listed if delivery.id not in needless]
+        self.further = [number for number in self.further if number not in needless]
+        self.counts -= Counter(outcome(self.escalations[number].notification) for number in needless)
 
-def _may_have_arrived(claim: Claim, delivery: Waiting) -> bool:
-    """Tell whether a delivery was sent at `Claim.unsure_since`: one of those noted, or of the first then."""
-    if claim.unsure_since is None or claim.sent_together:
-        return delivery.key in claim.sent_together
-    first, *others = claim.deliveries
-    return delivery is first or (delivery in others and delivery.waiting_since <= claim.unsure_since)
+
+def _sent_at(claim: Claim, delivery: Waiting, silence: Silence | None, held: Held) -> datetime | None:
+    """Say when a delivery was sent that may have arrived; None: it was not, or was kept back already then."""
+    at = claim.unsure_since
+    if at is None or (silence and silence.starts_at <= at):
+        return None
+    if claim.sent_together:
+        sent = delivery.key in claim.sent_together
+    else:
+        first, *others = claim.deliveries
+        sent = delivery is first or (delivery in others and delivery.waiting_since <= at)
+    return at if sent and not held(delivery.notification, claim.destination, at) else None
 
 
 async def load_claim(
@@ -140,7 +150,6 @@ async def load_claim(
         anything = replace(claim, sent_together=())
         return await load_claim(store, anything, room=room, why_not=why_not, held=held, clock=clock)
     if load.escalations:  # before it is sent: from here on the destination is told to the end
-        needless = await store.write(reach, load.escalations, clock())
-        load.listed = [delivery for delivery in load.listed if delivery.id not in needless]
-        load.further = [number for number in load.further if number not in needless]
+        incidents = {number: delivery.incident_id or "" for number, delivery in load.escalations.items()}
+        load.drop(await store.write(reach, incidents, clock()))
     return load
