@@ -38,7 +38,7 @@ DUE_QUEUES = (
     # NO KEY: to store a delivery locks its queue's key, and neither is to wait for the other.
     " ORDER BY next_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED"
 )
-TAKE = "UPDATE queues SET holder = $1, lease_until = $2, unsure_since = $3 WHERE name = $4"
+TAKE_LEASE = "UPDATE queues SET holder = $1, lease_until = $2, unsure_since = $3 WHERE name = $4"
 HEAD = (
     "SELECT destination, body, message_id, run FROM deliveries JOIN changes ON changes.id = change_id"
     " WHERE queue = $1 AND state = 'pending' AND due_at <= $2 {} ORDER BY deliveries.id LIMIT 1"
@@ -109,7 +109,7 @@ async def claim(
         if holder is not None:  # the last holder may have sent, and could not say so
             claimed_at = lapsed_at - to_micros(lease_until) + to_micros(now)
             unsure_since = min(unsure_since or claimed_at, claimed_at)  # noqa: PLW2901
-        await tx.execute(TAKE, token, to_micros(lease_until), unsure_since, name)
+        await tx.execute(TAKE_LEASE, token, to_micros(lease_until), unsure_since, name)
         claims.append(
             Claim(
                 queue=name,
@@ -274,7 +274,7 @@ async def claim_again(
     head = await _head(tx, claim.queue, now, limits)
     if head is None or head["destination"] != claim.destination:
         return None
-    await tx.execute(TAKE, token, to_micros(now + lease), None, claim.queue)
+    await tx.execute(TAKE_LEASE, token, to_micros(now + lease), None, claim.queue)
     return Claim(claim.queue, token, now, now + lease, 0, on_hold=False, stepped=stepped, **head)
 
 
