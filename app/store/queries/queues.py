@@ -218,7 +218,8 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, *, goes_on: bo
     attempt = attempt.moved(step)
     # A replica that resolves one of these incidents now must see what is written here, or we what it writes;
     # and before the queue, as everywhere: an action locks one, and then the queue of its updates.
-    incidents = [name for (name,) in await tx.fetch(INCIDENTS, [*sent, *attempt.asides])]
+    asked = attempt.message or not tx.one_writer  # one writer locks no rows
+    incidents = [row[0] for row in await tx.fetch(INCIDENTS, [*sent, *attempt.asides])] if asked else []
     await tx.lock_rows("incidents", incidents, shared=attempt.elsewhere is None)
     if not await (leases.holds(tx, claim) if goes_on else leases.end(tx, claim, attempt)):
         return False
