@@ -130,14 +130,19 @@ class Port:
 
     def serve(self, sending: Sending) -> Reply:
         """Answer a request to the API."""
-        chance = self._world.chance
+        chance, failure = self._world.chance, None
         if chance.strikes("port_api_503"):
-            return Reply(503, {"ok": False})
-        if chance.strikes("port_api_429"):
-            return Reply(429, {"ok": False}, {"x-ratelimit-reset": "2", "Retry-After": "2"})
-        if chance.strikes("port_api_hang"):
-            return Reply(None)
+            failure = Reply(503, {"ok": False})
+        elif chance.strikes("port_api_429"):
+            failure = Reply(429, {"ok": False}, {"x-ratelimit-reset": "2", "Retry-After": "2"})
+        elif chance.strikes("port_api_hang"):
+            failure = Reply(None)
+        if failure is not None:
+            self._world.port_away.append(self._world.loop.time())
+            return failure
         path = sending.path.split("/")[2:]
+        if answer := next(filter(None, (kind.answer(path) for kind in self._world.kinds)), None):
+            return answer
         match path:
             case ["auth", "access_token"]:
                 return Reply(200, {"ok": True, "accessToken": "token", "expiresIn": 10_800})

@@ -8,9 +8,11 @@ from typing import Any
 
 from scripts.simulation.chance import Chance
 from scripts.simulation.network import Reply, Sending
-from scripts.simulation.world import Told, World
+from scripts.simulation.world import PAGER, Told, World
 
 CHANNELS = {"rocket": "C0000000R", "star": "C0000000S", "nova": "C0000000N", "ops": "C0000000O"}
+OWN = frozenset({*CHANNELS, PAGER})
+"""The places that the rule of each world names; those of further kinds are theirs to judge."""
 WORKSPACE = "T0000000T"
 RATE_SECONDS = 0.9
 """Slack lets short bursts pass; what comes sooner than this is refused."""
@@ -33,6 +35,7 @@ class Channel:
         name: Its name.
         channel_id: Its id.
         archived: Whether it is archived.
+        left: Whether the app is not in it.
         silent: Whether its webhook takes everything, and never answers.
         webhooks: How many addresses its webhook has had; only the last one works.
         noted: Which of them is in the rules file.
@@ -44,6 +47,7 @@ class Channel:
     name: str
     channel_id: str
     archived: bool = False
+    left: bool = False
     silent: bool = False
     webhooks: int = 1
     noted: int = 1
@@ -88,7 +92,7 @@ def read_lines(body: dict[str, Any]) -> Lines:
     blocks = list(body.get("blocks") or [])
     for attachment in body.get("attachments") or []:
         blocks += attachment.get("blocks") or []
-    texts = "\n".join(str((block.get("text") or {}).get("text") or "") for block in blocks)
+    texts = "\n".join(str((block.get("text") or {}).get("text") or "") or _rich(block) for block in blocks)
     lines = Lines(texts if blocks else str(body.get("text", "")))
     # Plain text, after Slack had refused the form of it, has a line for each entity, and no links.
     parts = re.split(BEGINS, texts)[1:] if blocks else lines.text.split("\n")
@@ -103,6 +107,17 @@ def read_lines(body: dict[str, Any]) -> Lines:
             changes = CHANGES.search(part)
             lines.add(entity[0], numbers, int(changes[1]) if changes else 0, over=not numbers)
     return lines
+
+
+def _rich(block: dict[str, Any]) -> str:
+    """Write rich text, which stands where Slack would take a name for a mention, as Slack's markup has it."""
+    pieces = (piece for section in block.get("elements", ()) for piece in section.get("elements", ()))
+    texts = []
+    for piece in pieces:
+        mark = "*" if (piece.get("style") or {}).get("bold") and piece["type"] == "link" else ""
+        text = f"<{piece['url']}|{piece['text']}>" if piece["type"] == "link" else piece.get("text", "")
+        texts.append(f"{mark}{text}{mark}")
+    return "".join(texts)
 
 
 def _numbers(text: str) -> list[float]:
@@ -157,9 +172,8 @@ class Slack:
         if method in ("auth.test", "response"):  # the latter is for the eyes of who has clicked alone
             return Reply(200, {"ok": True, "team_id": WORKSPACE, "user_id": "UBOT", "bot_id": "B1"})
         wanted = str(arguments.get("channel", ""))
-        name = self.ids.get(wanted, wanted.removeprefix("#"))
-        channel = self.channels.get(name)
-        if channel is None or (wanted not in self.ids and channel.shown_as):
+        channel = self.named(wanted)
+        if channel is None:
             return Reply(200, {"ok": False, "error": "channel_not_found"})
         if method in ("conversations.history", "conversations.replies"):
             return self._history(channel, arguments, thread=arguments.get("ts"))
@@ -167,11 +181,21 @@ class Slack:
             if method == "chat.postMessage":
                 self._world.holds.append((self._world.loop.time(), channel.name, sending.process))
             return Reply(200, {"ok": False, "error": "is_archived"})
+        if channel.left and method == "chat.postMessage":
+            return Reply(200, {"ok": False, "error": "not_in_channel"})
         if method == "chat.update":
             return self._update(channel, arguments)
         if method == "chat.postMessage":
             return self._post_message(channel, arguments, sending)
         return self._info(channel)
+
+    def named(self, wanted: str) -> Channel | None:
+        """Give the channel that is called so now, with or without its mark, or has this id."""
+        if wanted in self.ids:
+            return self.channels[self.ids[wanted]]
+        name = wanted.removeprefix("#")
+        called = (one for one in self.channels.values() if (one.shown_as or one.name) == name)
+        return next(called, None)
 
     def _info(self, channel: Channel) -> Reply:
         shown = {"id": channel.channel_id, "name": channel.shown_as or channel.name}

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from scripts.simulation.chance import FAULTS, Chance
 from scripts.simulation.kinds.acknowledgements import Acknowledgements
+from scripts.simulation.kinds.catalog import Catalog
 from scripts.simulation.kinds.channels import Channels
-from scripts.simulation.kinds.graph import Graph
+from scripts.simulation.kinds.kin.graph import Graph
 from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.kinds.machine import Machine
 from scripts.simulation.kinds.office import Office
@@ -30,6 +31,7 @@ KINDS: tuple[type[Kind], ...] = (
     Office,
     Graph,
     Rates,
+    Catalog,
 )
 """All kinds, in the order in which they disturb."""
 NAMES = tuple(kind.name for kind in KINDS if kind.name)

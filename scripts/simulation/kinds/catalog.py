@@ -1,0 +1,340 @@
+"""Channels that the catalog names: as properties of entities, of teams, or of what an entity belongs to."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from scripts.simulation.history import OLD_RULES_SECONDS, History
+from scripts.simulation.kinds.channels import Channels
+from scripts.simulation.kinds.job import Heard, Job
+from scripts.simulation.kinds.kind import Kind
+from scripts.simulation.network import Reply, Serve
+from scripts.simulation.world import Change, Told, World
+
+HOMES = {"home-a": "C000000HA", "home-b": "C000000HB", "home-c": "C000000HC", "home-spare": "C000000HS"}
+LOBBY, ATTIC = "lobby", "attic"
+LEADS: Mapping[Any, str] = {
+    "#home-a": "home-a",
+    "Home-B": "home-b",
+    "https://acme.slack.com/archives/C000000HC": "C000000HC",
+    "C000000HC": "C000000HC",
+    None: "",
+    "general": "",  # `allow` does not name it
+    17: "",
+    "no channel!": "",
+}
+"""What may stand in the catalog, and which channel it names, by its name or id; empty: it leads nowhere."""
+OF = {
+    "property": '"{{ .diff.after.properties.home }}"',
+    "team": "{port: {team: true, property: home}}",
+    "relation": "{port: {relation: system, property: home}}",
+}
+RULE = """\
+  - name: owned
+    blueprint: service
+    when: {property: load, above: 50}
+    resolve: {property: load, below: 50}
+    send: [owners, register]
+"""
+KEPT_SECONDS = 600.0
+"""How long what Port has answered is kept."""
+AWAY_SECONDS = 40.0
+"""How long Port is not asked after it gave no answer, or a late one, with the time that it took."""
+SAID_AFTER_SECONDS = 60.0
+
+
+class Catalog(Kind):
+    """The channels, what names them, and a program that is told of each step as they are.
+
+    Attributes:
+        way: How the channel of an alert is found.
+        register: The program.
+        homes: By value of a change, what the entity itself says then.
+        systems: By value of a change, what the entity belongs to then.
+        named: By team and by system, what it says from when on.
+        called: Which channel has which name, from when on.
+        closed: From when to when the app could not post to which channel.
+        dead: What was given up.
+    """
+
+    name = "catalog"
+    faults: ClassVar = {
+        "home_moves": 0.15,  # with a change: the entity names another channel, or belongs to another system
+        "home_changes": 0.6,  # a team, or a system, names another one
+        "home_archived": 0.3,  # for some minutes
+        "home_left": 0.2,  # the app is taken out of a channel, and comes back
+        "home_renamed": 0.3,  # and another channel may get its name
+        "lobby_archived": 0.1,
+        "port_answers_late": 0.1,
+        "port_answers_wrong": 0.06,
+    }
+    channels: ClassVar = {**HOMES, LOBBY: "C000000LB", ATTIC: "C000000AT"}
+    by_token = frozenset(channels)
+    destinations = (LOBBY,)
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._random = world.chance.stream("catalog")
+        self.way = self._random.choice([*OF])
+        self.register = Job(world, "Register")
+        self.homes: dict[float, Any] = {}
+        self.systems: dict[float, str] = {}
+        of = ("Rocket", "Star", "Nova") if self.way == "team" else ("system-0", "system-1")
+        self.named = {name: [(0.0, self._drawn())] for name in of}
+        self.called = [(0.0, {name: name for name in HOMES})]
+        self.closed: list[tuple[str, float, float]] = []
+        self.dead: list[str] = []
+
+    def _drawn(self) -> Any:
+        """Draw what the catalog says: mostly it names a channel."""
+        values = [*LEADS]
+        return self._random.choice(values[:4] if self._random.random() < 0.75 else values[4:])
+
+    def hosts(self) -> Mapping[str, Serve]:
+        """Serve the register."""
+        return {"register.sim": self.register.serve}
+
+    def rules(self) -> Mapping[str, str]:
+        """Give the rule and its destinations."""
+        allow = 'allow: ["home-*", "C000000H?"]'
+        steps = "[opened, changed, resolved]"
+        return {
+            "destinations": f"""\
+  owners: {{type: slack, channel: {OF[self.way]}, {allow}, default: {LOBBY}, fallback: {ATTIC}}}
+  {LOBBY}: {{type: slack, channel: {self.channels[LOBBY]}, fallback: {ATTIC}}}
+  {ATTIC}: {{type: slack, channel: {self.channels[ATTIC]}}}
+  register: {{type: http, url: "http://register.sim/", steps: {steps}}}
+""",
+            "rules": RULE,
+        }
+
+    def changed(self, before: Change | None, after: Change) -> None:
+        """Let an entity name another channel, or belong to another system."""
+        kept = before is not None and not self._world.chance.strikes("home_moves")
+        home, system = self._drawn(), self._random.choice(["system-0", "system-1"])
+        self.homes[after.load] = self.homes[before.load] if before and kept else home
+        self.systems[after.load] = self.systems[before.load] if before and kept else system
+
+    def snapshot(self, change: Change) -> Mapping[str, Any]:
+        """Give what an entity says of its channel."""
+        if self.way == "team":
+            return {}
+        if self.way == "relation":
+            return {"relations": {"system": self.systems[change.load]}}
+        home = self.homes[change.load]
+        return {"properties": {"home": home}} if home is not None else {}
+
+    def answer(self, path: list[str]) -> Reply | None:
+        """Answer what Port is asked of teams, of systems, and of the relation to them."""
+        match path:
+            case ["blueprints", "service"] if self.way == "relation":
+                schema = {"properties": {"load": {"type": "number"}, "home": {"type": "string"}}}
+                relations = {"system": {"target": "system", "many": False, "required": False}}
+                blueprint = {"identifier": "service", "schema": schema, "relations": relations}
+                reply = Reply(200, {"ok": True, "blueprint": blueprint})
+            case ["blueprints", "_team" | "system" as blueprint, "entities", identifier]:
+                home = self.named[identifier][-1][1]
+                properties = {"home": home} if home is not None else {}
+                entity = {"identifier": identifier, "blueprint": blueprint, "properties": properties}
+                reply = Reply(200, {"ok": True, "entity": entity})
+            case _:
+                return None
+        chance, now = self._world.chance, self._world.loop.time()
+        if chance.strikes("port_answers_late"):
+            reply.after_seconds = chance.between("port_answers_late by", 0.5, 5)
+            self._world.port_away.append(now)
+        if chance.strikes("port_answers_wrong"):
+            wrong = ({"ok": True}, {"ok": True, "entity": {"properties": []}}, "<html>Sign in</html>", [])
+            reply.body = chance.stream("port_answers_wrong how").choice(wrong)
+            self._world.port_away.append(now)
+        return reply
+
+    def disturb_world(self) -> None:
+        """Let other channels be named, and channels be archived, left and renamed."""
+        chance, random = self._world.chance, self._random
+        # All is drawn before it is known whether it happens, so that muting one leaves the others.
+        of, home, name = random.choice([*self.named]), self._drawn(), random.choice(["home-a", "home-b"])
+        closed, takes_over = random.choice(["home-a", "home-b", "home-c"]), random.random() < 0.5
+        if chance.strikes("home_changes"):
+            self.named[of].append((self._world.loop.time(), home))
+            self._world.say(f"Port: {of} names {home!r} as its channel")
+        if chance.strikes("home_archived"):
+            self._close(closed)
+        if chance.strikes("home_left"):
+            self._close(closed, left=True)
+        if chance.strikes("lobby_archived"):
+            self._close(LOBBY)
+        if chance.strikes("home_renamed"):
+            self._rename(name, takes_over=takes_over)
+
+    def _close(self, name: str, *, left: bool = False) -> None:
+        channel, loop = self._world.kind(Channels).slack.channels[name], self._world.loop
+        if channel.archived or channel.left:
+            return
+        channel.archived, channel.left = not left, left
+        self.closed.append((name, loop.time(), float("inf")))
+        self._world.say(f"Slack: somebody {'takes the app out of' if left else 'archives'} #{name}")
+        loop.call_later(self._world.chance.between("closed for", 5, 120), self._open, name)
+
+    def _open(self, name: str) -> None:
+        channel = self._world.kind(Channels).slack.channels[name]
+        if channel.archived or channel.left:
+            channel.archived = channel.left = False
+            since = max(since for closed, since, _ in self.closed if closed == name)
+            self.closed.remove((name, since, float("inf")))
+            self.closed.append((name, since, self._world.loop.time()))
+            self._world.say(f"Slack: #{name} is back")
+
+    def _rename(self, name: str, *, takes_over: bool) -> None:
+        """Give a channel another name, and perhaps its own to another; or each its own again."""
+        channels = self._world.kind(Channels).slack.channels
+        renamed = any(channels[home].shown_as for home in HOMES)
+        for home in HOMES:
+            channels[home].shown_as = ""
+        if not renamed:
+            channels[name].shown_as = f"{name}-old"
+            channels["home-spare"].shown_as = name if takes_over else ""
+        called = {channels[home].shown_as or home: home for home in HOMES}
+        self.called.append((self._world.loop.time(), called))
+        self._world.say(f"Slack: channels are called {called}")
+
+    def mend(self) -> None:
+        """Let the app post to all channels."""
+        for name in self.channels:
+            self._open(name)
+
+    def look(self, store: sqlite3.Connection) -> None:
+        """Note what was given up, though nothing was lost when it was to be updated."""
+        rows = store.execute(
+            "SELECT queue, step FROM deliveries WHERE state = 'dead' AND message_id IS NULL AND rule = 'owned'"
+        )
+        self.dead = [f"{step} for {queue} is given up" for queue, step in rows]
+
+    def broken(self, history: History) -> Iterator[str]:
+        """Judge where each alert was told."""
+        yield from self.dead
+        incidents: dict[str, list[Heard]] = {}
+        for heard in self.register.once():
+            if heard.load in self._world.changes:
+                incidents.setdefault(heard.incident, []).append(heard)
+        stories: dict[float, list[Change]] = {}
+        for several in incidents.values():
+            begun: list[Change] = []
+            for place, heard in enumerate(several):
+                change = self._world.changes[heard.load]
+                stories[change.load] = [self._world.changes[one.load] for one in several[: place + 1]]
+                begun.append(change)
+                if heard.step == "opened":
+                    yield from self._told_where_it_is_named(history, change)
+                elif heard.step == "resolved":  # it may open again, and be told elsewhere
+                    yield from self._told_to_the_end(history, begun)
+                    begun = []
+        yield from self._nothing_elsewhere(history, stories)
+        yield from self._holds()
+
+    def _told_where_it_is_named(self, history: History, change: Change) -> Iterator[str]:
+        """What opens is told in the channel that the catalog names, or by default."""
+        if history.kept_back(change) or change.entity in history.unclear:
+            return
+        places = self._places(history, change, float("inf"))
+        if not history.has_heard({*places, LOBBY}, change):
+            yield f"nobody of {sorted(places) or LOBBY} is told of {change.shown}, as the catalog names them"
+
+    def _told_to_the_end(self, history: History, changes: list[Change]) -> Iterator[str]:
+        """Each channel that was told of an incident is told its end, also after it was renamed."""
+        end = changes[-1]
+        if end.entity in history.unclear or history.kept_back(changes[0]):
+            return
+        for place in (*HOMES, LOBBY):
+            told = [history.first_named(place, change) for change in changes[:-1]]
+            first = min(told, default=float("inf"))
+            if first == float("inf"):
+                continue
+            instead = {LOBBY} if self._is_closed(place, first, float("inf")) else set[str]()
+            if not history.has_heard({place, *instead}, end):
+                yield f"#{place} was told of {changes[0].shown}, not of its end, {end.shown}"
+
+    def _nothing_elsewhere(self, history: History, stories: Mapping[float, list[Change]]) -> Iterator[str]:
+        """Only the channels are told that the catalog names; the default only if that leads nowhere."""
+        for (place, entity), heard in history.heard.items():
+            if place not in self.channels or place == ATTIC or entity in history.unclear:
+                continue
+            for load, told in heard:
+                if (change := self._world.changes.get(load)) is None:
+                    continue
+                story = stories.get(load) or self._all_before(change)
+                if place == LOBBY:
+                    if not any(self._leads_nowhere(history, one, told) for one in story):
+                        yield f"#{LOBBY} is told of {change.shown}, which the catalog leads elsewhere"
+                elif not any(place in self._places(history, one, told.at) for one in story):
+                    yield f"#{place} is told of {change.shown}, which the catalog leads elsewhere"
+
+    def _all_before(self, change: Change) -> list[Change]:
+        """List a change of which the register says nothing, and those before it."""
+        return [
+            one
+            for one in self._world.changes.values()
+            if one.entity == change.entity and one.serial <= change.serial
+        ]
+
+    def _said(self, since: float, until: float, change: Change) -> Iterator[str]:
+        """Yield which channel the catalog named for a change, within a time; empty: none."""
+        if self.way == "property":
+            yield LEADS[self.homes[change.load]]
+            return
+        values = self.named[change.team if self.way == "team" else self.systems[change.load]]
+        ends = [at for at, _ in values[1:]]
+        for (begun, value), ended in zip(values, [*ends, float("inf")], strict=True):
+            if begun <= until and ended >= since - KEPT_SECONDS:
+                yield LEADS[value]
+
+    def _identities(self, name: str, since: float, until: float) -> Iterator[str]:
+        """Yield which channels had a name, or an id, within a time; empty: at some time none."""
+        ids = {channel_id: home for home, channel_id in HOMES.items()}
+        if name in ids:
+            yield ids[name]
+            return
+        ends = [at for at, _ in self.called[1:]]
+        for (begun, called), ended in zip(self.called, [*ends, float("inf")], strict=True):
+            if begun <= until and ended >= since:
+                yield called.get(name, "")
+
+    def _places(self, history: History, change: Change, until: float) -> set[str]:
+        since = history.known_from[change.load]
+        said = {name for name in self._said(since, until, change) if name}
+        return {home for name in said for home in self._identities(name, since, until) if home}
+
+    def _leads_nowhere(self, history: History, change: Change, told: Told) -> bool:
+        """Tell whether the default may have been told: no channel was named, or none that can be reached."""
+        since, until = history.known_from[change.load], told.at
+        for name in self._said(since, until, change):
+            if not name:
+                return True
+            for home in self._identities(name, since, until):
+                if not home or self._is_closed(home, since, until):
+                    return True
+        return self.way != "property" and self._port_was_away(since - AWAY_SECONDS, until)
+
+    def _port_was_away(self, since: float, until: float) -> bool:
+        world = self._world
+        troubles = [*world.port_away, *(at for at, host in world.loop.refused if host == "port.sim")]
+        # Who stood still has had no answer in time.
+        troubles += [at for process in world.processes for at in process.woken]
+        return any(since <= at <= until for at in troubles)
+
+    def _is_closed(self, name: str, since: float, until: float) -> bool:
+        return any(
+            closed == name and begun <= until and ended >= since - 1 for closed, begun, ended in self.closed
+        )
+
+    def _holds(self) -> Iterator[str]:
+        """No channel of the catalog is on hold; of the default, which can be, its fallback hears."""
+        world = self._world
+        said = [told for told in world.told if told.place == ATTIC]
+        for told in said:
+            if "Destination owners is on hold" in told.text:
+                yield f"what the catalog names is on hold: {told.text[:150]}"
+        for at, place, process in world.holds:
+            troubled = any(at - OLD_RULES_SECONDS < one < at + SAID_AFTER_SECONDS for one in process.troubles)
+            if place == LOBBY and not troubled and not any(f"Destination {LOBBY} is on hold" in told.text for told in said):
+                yield f"#{ATTIC} never hears that {LOBBY} is on hold"
