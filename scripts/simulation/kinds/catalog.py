@@ -225,18 +225,19 @@ class Catalog(Kind):
                 stories[change.load] = [self._world.changes[one.load] for one in several[: place + 1]]
                 begun.append(change)
                 if heard.step == "opened":
-                    yield from self._told_where_it_is_named(history, change)
+                    yield from self._told_where_it_is_named(history, stories[change.load])
                 elif heard.step == "resolved":  # it may open again, and be told elsewhere
                     yield from self._told_to_the_end(history, begun)
                     begun = []
         yield from self._nothing_elsewhere(history, stories)
         yield from self._holds()
 
-    def _told_where_it_is_named(self, history: History, change: Change) -> Iterator[str]:
-        """What opens is told in the channel that the catalog names, or by default."""
+    def _told_where_it_is_named(self, history: History, story: list[Change]) -> Iterator[str]:
+        """What opens is told in the channel that the catalog names, where it was told before, or by default."""
+        change = story[-1]
         if history.kept_back(change) or change.entity in history.unclear:
             return
-        places = self._places(history, change, float("inf"))
+        places = {place for one in story for place in self._places(history, one, float("inf"))}
         if not history.has_heard({*places, LOBBY}, change):
             yield f"nobody of {sorted(places) or LOBBY} is told of {change.shown}, as the catalog names them"
 
