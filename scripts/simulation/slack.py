@@ -1,13 +1,13 @@
 """A model of Slack: channels that take a message a second, by webhook and by token, and fail as it does."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from scripts.simulation.chance import Chance
-from scripts.simulation.network import Reply, Sending
+from scripts.simulation.network import Reply, Sending, Serve
 from scripts.simulation.world import PAGER, Told, World
 
 CHANNELS = {"rocket": "C0000000R", "star": "C0000000S", "nova": "C0000000N", "ops": "C0000000O"}
@@ -133,6 +133,10 @@ class Slack:
         self._world = world
         self.channels: dict[str, Channel] = {}
         self.ids: dict[str, str] = {}
+        # What kinds serve, by the method.
+        self.methods: dict[str, Serve] = {}
+        # What was said to somebody alone, by the address that Slack gave for it.
+        self.alone: dict[str, list[str]] = defaultdict(list)
 
     def add(self, channels: Mapping[str, str]) -> None:
         """Add channels: their names, with their ids."""
@@ -169,7 +173,12 @@ class Slack:
                 for channel in self.channels.values()
             ]
             return Reply(200, {"ok": True, "channels": channels})
-        if method in ("auth.test", "response"):  # the latter is for the eyes of who has clicked alone
+        if serve := self.methods.get(method):
+            return serve(sending)
+        if "/response/" in sending.path:
+            self.alone[method].append(str(arguments.get("text")))
+            return Reply(200, "ok")
+        if method == "auth.test":
             return Reply(200, {"ok": True, "team_id": WORKSPACE, "user_id": "UBOT", "bot_id": "B1"})
         wanted = str(arguments.get("channel", ""))
         channel = self.named(wanted)

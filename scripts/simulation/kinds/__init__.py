@@ -16,6 +16,7 @@ from scripts.simulation.kinds.pages import Pages
 from scripts.simulation.kinds.processes import Processes
 from scripts.simulation.kinds.rates import Rates
 from scripts.simulation.kinds.rules_file import RulesFile
+from scripts.simulation.kinds.sockets import Sockets
 from scripts.simulation.kinds.webhooks import Webhooks
 
 KINDS: tuple[type[Kind], ...] = (
@@ -26,6 +27,7 @@ KINDS: tuple[type[Kind], ...] = (
     Machine,
     Processes,
     Operator,
+    Sockets,
     Acknowledgements,
     Pages,
     Office,
