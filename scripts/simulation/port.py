@@ -130,14 +130,7 @@ class Port:
 
     def serve(self, sending: Sending) -> Reply:
         """Answer a request to the API."""
-        chance, failure = self._world.chance, None
-        if chance.strikes("port_api_503"):
-            failure = Reply(503, {"ok": False})
-        elif chance.strikes("port_api_429"):
-            failure = Reply(429, {"ok": False}, {"x-ratelimit-reset": "2", "Retry-After": "2"})
-        elif chance.strikes("port_api_hang"):
-            failure = Reply(None)
-        if failure is not None:
+        if (failure := self._failure()) is not None:
             self._world.port_away.append(self._world.loop.time())
             return failure
         path = sending.path.split("/")[2:]
@@ -162,6 +155,14 @@ class Port:
                 entities = [self._entity(change) for change in listed.values()]
                 return Reply(200, {"ok": True, "entities": entities, "next": None})
         return Reply(404, {"ok": False, "error": "not_found"})
+
+    def _failure(self) -> Reply | None:
+        chance = self._world.chance
+        if chance.strikes("port_api_503"):
+            return Reply(503, {"ok": False})
+        if chance.strikes("port_api_429"):
+            return Reply(429, {"ok": False}, {"x-ratelimit-reset": "2", "Retry-After": "2"})
+        return Reply(None) if chance.strikes("port_api_hang") else None
 
     def _entity(self, change: Change) -> dict[str, Any]:
         return snapshot(change, self._world.kinds) | {"updatedAt": iso(self._world, change.at)}

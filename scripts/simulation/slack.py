@@ -167,19 +167,8 @@ class Slack:
         """Answer a call of the Web API."""
         method = sending.path.rpartition("/")[2]
         arguments = sending.query or (sending.json() if sending.body else {})
-        if method == "conversations.list":
-            channels = [
-                {"id": channel.channel_id, "name": channel.shown_as or channel.name}
-                for channel in self.channels.values()
-            ]
-            return Reply(200, {"ok": True, "channels": channels})
-        if serve := self.methods.get(method):
-            return serve(sending)
-        if "/response/" in sending.path:
-            self.alone[method].append(str(arguments.get("text")))
-            return Reply(200, "ok")
-        if method == "auth.test":
-            return Reply(200, {"ok": True, "team_id": WORKSPACE, "user_id": "UBOT", "bot_id": "B1"})
+        if (reply := self._of_no_channel(method, arguments, sending)) is not None:
+            return reply
         wanted = str(arguments.get("channel", ""))
         channel = self.named(wanted)
         if channel is None:
@@ -197,6 +186,22 @@ class Slack:
         if method == "chat.postMessage":
             return self._post_message(channel, arguments, sending)
         return self._info(channel)
+
+    def _of_no_channel(self, method: str, arguments: dict[str, Any], sending: Sending) -> Reply | None:
+        if method == "conversations.list":
+            channels = [
+                {"id": channel.channel_id, "name": channel.shown_as or channel.name}
+                for channel in self.channels.values()
+            ]
+            return Reply(200, {"ok": True, "channels": channels})
+        if serve := self.methods.get(method):
+            return serve(sending)
+        if "/response/" in sending.path:
+            self.alone[method].append(str(arguments.get("text")))
+            return Reply(200, "ok")
+        if method == "auth.test":
+            return Reply(200, {"ok": True, "team_id": WORKSPACE, "user_id": "UBOT", "bot_id": "B1"})
+        return None
 
     def named(self, wanted: str) -> Channel | None:
         """Give the channel that is called so now, with or without its mark, or has this id."""

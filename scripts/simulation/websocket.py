@@ -19,7 +19,9 @@ def accepted(key: str) -> bytes:
     """Write the answer to a handshake, by the key in it."""
     digest = hashlib.sha1(f"{key}{_ACCEPT}".encode(), usedforsecurity=False).digest()
     lines = ("HTTP/1.1 101 -", "Upgrade: websocket", "Connection: Upgrade")
-    return "\r\n".join((*lines, f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}", "\r\n")).encode()
+    return "\r\n".join(
+        (*lines, f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}", "\r\n")
+    ).encode()
 
 
 class Wire:

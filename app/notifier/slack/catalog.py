@@ -143,7 +143,9 @@ class CatalogBot(SlackBot):
         left = {item.delivery_id for item in parcel.items if item.parent and item.parent.channel != self._id}
         if not left:
             return sent
-        return replace(sent, delivered=(sent.delivered or {item.delivery_id for item in parcel.items}) - left)
+        return replace(
+            sent, delivered=(sent.delivered or frozenset(item.delivery_id for item in parcel.items)) - left
+        )
 
     async def _look_up(self, parcel: Parcel) -> str:
         if self._person is None:

@@ -6,24 +6,13 @@ from typing import Any, ClassVar
 
 from scripts.simulation.history import OLD_RULES_SECONDS, History
 from scripts.simulation.kinds.channels import Channels
+from scripts.simulation.kinds.homes import HOMES, LEADS, Homes
 from scripts.simulation.kinds.job import Heard, Job
 from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.network import Reply, Serve
-from scripts.simulation.world import Change, Told, World
+from scripts.simulation.world import Change, World
 
-HOMES = {"home-a": "C000000HA", "home-b": "C000000HB", "home-c": "C000000HC", "home-spare": "C000000HS"}
 LOBBY, ATTIC = "lobby", "attic"
-LEADS: Mapping[Any, str] = {
-    "#home-a": "home-a",
-    "Home-B": "home-b",
-    "https://acme.slack.com/archives/C000000HC": "C000000HC",
-    "C000000HC": "C000000HC",
-    None: "",
-    "general": "",  # `allow` does not name it
-    17: "",
-    "no channel!": "",
-}
-"""What may stand in the catalog, and which channel it names, by its name or id; empty: it leads nowhere."""
 OF = {
     "property": '"{{ .diff.after.properties.home }}"',
     "team": "{port: {team: true, property: home}}",
@@ -36,10 +25,6 @@ RULE = """\
     resolve: {property: load, below: 50}
     send: [owners, register]
 """
-KEPT_SECONDS = 600.0
-"""How long what Port has answered is kept."""
-AWAY_SECONDS = 40.0
-"""How long Port is not asked after it gave no answer, or a late one, with the time that it took."""
 SAID_AFTER_SECONDS = 60.0
 
 
@@ -47,13 +32,8 @@ class Catalog(Kind):
     """The channels, what names them, and a program that is told of each step as they are.
 
     Attributes:
-        way: How the channel of an alert is found.
         register: The program.
-        homes: By value of a change, what the entity itself says then.
-        systems: By value of a change, what the entity belongs to then.
-        named: By team and by system, what it says from when on.
-        called: Which channel has which name, from when on.
-        closed: From when to when the app could not post to which channel.
+        homes: The channels, and what names them.
         dead: What was given up.
     """
 
@@ -69,20 +49,20 @@ class Catalog(Kind):
         "port_answers_wrong": 0.06,
     }
     channels: ClassVar = {**HOMES, LOBBY: "C000000LB", ATTIC: "C000000AT"}
-    by_token = frozenset(channels)
+    by_token: frozenset[str] = frozenset(channels)
     destinations = (LOBBY,)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._random = world.chance.stream("catalog")
-        self.way = self._random.choice([*OF])
+        self.homes = Homes(world, self._random.choice([*OF]))
+        self._taken_over = self._random.random() < 0.5
+        if self._taken_over:
+            # Whether something has arrived is asked where the last message went: that may be the old channel.
+            self.by_token = frozenset({"home-c", LOBBY, ATTIC})
         self.register = Job(world, "Register")
-        self.homes: dict[float, Any] = {}
-        self.systems: dict[float, str] = {}
-        of = ("Rocket", "Star", "Nova") if self.way == "team" else ("system-0", "system-1")
-        self.named = {name: [(0.0, self._drawn())] for name in of}
-        self.called = [(0.0, {name: name for name in HOMES})]
-        self.closed: list[tuple[str, float, float]] = []
+        of = ("Rocket", "Star", "Nova") if self.homes.way == "team" else ("system-0", "system-1")
+        self.homes.named |= {name: [(0.0, self._drawn())] for name in of}
         self.dead: list[str] = []
 
     def _drawn(self) -> Any:
@@ -100,7 +80,7 @@ class Catalog(Kind):
         steps = "[opened, changed, resolved]"
         return {
             "destinations": f"""\
-  owners: {{type: slack, channel: {OF[self.way]}, {allow}, default: {LOBBY}, fallback: {ATTIC}}}
+  owners: {{type: slack, channel: {OF[self.homes.way]}, {allow}, default: {LOBBY}, fallback: {ATTIC}}}
   {LOBBY}: {{type: slack, channel: {self.channels[LOBBY]}, fallback: {ATTIC}}}
   {ATTIC}: {{type: slack, channel: {self.channels[ATTIC]}}}
   register: {{type: http, url: "http://register.sim/", steps: {steps}}}
@@ -112,28 +92,28 @@ class Catalog(Kind):
         """Let an entity name another channel, or belong to another system."""
         kept = before is not None and not self._world.chance.strikes("home_moves")
         home, system = self._drawn(), self._random.choice(["system-0", "system-1"])
-        self.homes[after.load] = self.homes[before.load] if before and kept else home
-        self.systems[after.load] = self.systems[before.load] if before and kept else system
+        self.homes.homes[after.load] = self.homes.homes[before.load] if before and kept else home
+        self.homes.systems[after.load] = self.homes.systems[before.load] if before and kept else system
 
     def snapshot(self, change: Change) -> Mapping[str, Any]:
         """Give what an entity says of its channel."""
-        if self.way == "team":
+        if self.homes.way == "team":
             return {}
-        if self.way == "relation":
-            return {"relations": {"system": self.systems[change.load]}}
-        home = self.homes[change.load]
+        if self.homes.way == "relation":
+            return {"relations": {"system": self.homes.systems[change.load]}}
+        home = self.homes.homes[change.load]
         return {"properties": {"home": home}} if home is not None else {}
 
     def answer(self, path: list[str]) -> Reply | None:
         """Answer what Port is asked of teams, of systems, and of the relation to them."""
         match path:
-            case ["blueprints", "service"] if self.way == "relation":
+            case ["blueprints", "service"] if self.homes.way == "relation":
                 schema = {"properties": {"load": {"type": "number"}, "home": {"type": "string"}}}
                 relations = {"system": {"target": "system", "many": False, "required": False}}
                 blueprint = {"identifier": "service", "schema": schema, "relations": relations}
                 reply = Reply(200, {"ok": True, "blueprint": blueprint})
             case ["blueprints", "_team" | "system" as blueprint, "entities", identifier]:
-                home = self.named[identifier][-1][1]
+                home = self.homes.named[identifier][-1][1]
                 properties = {"home": home} if home is not None else {}
                 entity = {"identifier": identifier, "blueprint": blueprint, "properties": properties}
                 reply = Reply(200, {"ok": True, "entity": entity})
@@ -144,7 +124,12 @@ class Catalog(Kind):
             reply.after_seconds = chance.between("port_answers_late by", 0.5, 5)
             self._world.port_away.append(now)
         if chance.strikes("port_answers_wrong"):
-            wrong = ({"ok": True}, {"ok": True, "entity": {"properties": []}}, "<html>Sign in</html>", [])
+            wrong: tuple[Any, ...] = (
+                {"ok": True},
+                {"ok": True, "entity": {"properties": []}},
+                "<html>Sign in</html>",
+                [],
+            )
             reply.body = chance.stream("port_answers_wrong how").choice(wrong)
             self._world.port_away.append(now)
         return reply
@@ -153,10 +138,14 @@ class Catalog(Kind):
         """Let other channels be named, and channels be archived, left and renamed."""
         chance, random = self._world.chance, self._random
         # All is drawn before it is known whether it happens, so that muting one leaves the others.
-        of, home, name = random.choice([*self.named]), self._drawn(), random.choice(["home-a", "home-b"])
-        closed, takes_over = random.choice(["home-a", "home-b", "home-c"]), random.random() < 0.5
+        of, home, name = (
+            random.choice([*self.homes.named]),
+            self._drawn(),
+            random.choice(["home-a", "home-b"]),
+        )
+        closed = random.choice(["home-a", "home-b", "home-c"])
         if chance.strikes("home_changes"):
-            self.named[of].append((self._world.loop.time(), home))
+            self.homes.named[of].append((self._world.loop.time(), home))
             self._world.say(f"Port: {of} names {home!r} as its channel")
         if chance.strikes("home_archived"):
             self._close(closed)
@@ -165,14 +154,14 @@ class Catalog(Kind):
         if chance.strikes("lobby_archived"):
             self._close(LOBBY)
         if chance.strikes("home_renamed"):
-            self._rename(name, takes_over=takes_over)
+            self._rename(name)
 
     def _close(self, name: str, *, left: bool = False) -> None:
         channel, loop = self._world.kind(Channels).slack.channels[name], self._world.loop
         if channel.archived or channel.left:
             return
         channel.archived, channel.left = not left, left
-        self.closed.append((name, loop.time(), float("inf")))
+        self.homes.closed.append((name, loop.time(), float("inf")))
         self._world.say(f"Slack: somebody {'takes the app out of' if left else 'archives'} #{name}")
         loop.call_later(self._world.chance.between("closed for", 5, 120), self._open, name)
 
@@ -180,22 +169,22 @@ class Catalog(Kind):
         channel = self._world.kind(Channels).slack.channels[name]
         if channel.archived or channel.left:
             channel.archived = channel.left = False
-            since = max(since for closed, since, _ in self.closed if closed == name)
-            self.closed.remove((name, since, float("inf")))
-            self.closed.append((name, since, self._world.loop.time()))
+            since = max(since for closed, since, _ in self.homes.closed if closed == name)
+            self.homes.closed.remove((name, since, float("inf")))
+            self.homes.closed.append((name, since, self._world.loop.time()))
             self._world.say(f"Slack: #{name} is back")
 
-    def _rename(self, name: str, *, takes_over: bool) -> None:
-        """Give a channel another name, and perhaps its own to another; or each its own again."""
+    def _rename(self, name: str) -> None:
+        """Give a channel another name, in some nights its own to another; or each its own again."""
         channels = self._world.kind(Channels).slack.channels
         renamed = any(channels[home].shown_as for home in HOMES)
         for home in HOMES:
             channels[home].shown_as = ""
         if not renamed:
             channels[name].shown_as = f"{name}-old"
-            channels["home-spare"].shown_as = name if takes_over else ""
+            channels["home-spare"].shown_as = name if self._taken_over else ""
         called = {channels[home].shown_as or home: home for home in HOMES}
-        self.called.append((self._world.loop.time(), called))
+        self.homes.called.append((self._world.loop.time(), called))
         self._world.say(f"Slack: channels are called {called}")
 
     def mend(self) -> None:
@@ -206,7 +195,8 @@ class Catalog(Kind):
     def look(self, store: sqlite3.Connection) -> None:
         """Note what was given up, though nothing was lost when it was to be updated."""
         rows = store.execute(
-            "SELECT queue, step FROM deliveries WHERE state = 'dead' AND message_id IS NULL AND rule = 'owned'"
+            "SELECT queue, step FROM deliveries"
+            " WHERE state = 'dead' AND message_id IS NULL AND rule = 'owned'"
         )
         self.dead = [f"{step} for {queue} is given up" for queue, step in rows]
 
@@ -233,11 +223,11 @@ class Catalog(Kind):
         yield from self._holds()
 
     def _told_where_it_is_named(self, history: History, story: list[Change]) -> Iterator[str]:
-        """What opens is told in the channel that the catalog names, where it was told before, or by default."""
+        """What opens is told where the catalog says, where it was told before, or by default."""
         change = story[-1]
         if history.kept_back(change) or change.entity in history.unclear:
             return
-        places = {place for one in story for place in self._places(history, one, float("inf"))}
+        places = {place for one in story for place in self.homes.places(history, one, float("inf"))}
         if not history.has_heard({*places, LOBBY}, change):
             yield f"nobody of {sorted(places) or LOBBY} is told of {change.shown}, as the catalog names them"
 
@@ -251,7 +241,7 @@ class Catalog(Kind):
             first = min(told, default=float("inf"))
             if first == float("inf"):
                 continue
-            instead = {LOBBY} if self._is_closed(place, first, float("inf")) else set[str]()
+            instead = {LOBBY} if self.homes.is_closed(place, first, float("inf")) else set[str]()
             if not history.has_heard({place, *instead}, end):
                 yield f"#{place} was told of {changes[0].shown}, not of its end, {end.shown}"
 
@@ -265,9 +255,9 @@ class Catalog(Kind):
                     continue
                 story = stories.get(load) or self._all_before(change)
                 if place == LOBBY:
-                    if not any(self._leads_nowhere(history, one, told) for one in story):
+                    if not any(self.homes.leads_nowhere(history, one, told) for one in story):
                         yield f"#{LOBBY} is told of {change.shown}, which the catalog leads elsewhere"
-                elif not any(place in self._places(history, one, told.at) for one in story):
+                elif not any(place in self.homes.places(history, one, told.at) for one in story):
                     yield f"#{place} is told of {change.shown}, which the catalog leads elsewhere"
 
     def _all_before(self, change: Change) -> list[Change]:
@@ -278,64 +268,15 @@ class Catalog(Kind):
             if one.entity == change.entity and one.serial <= change.serial
         ]
 
-    def _said(self, since: float, until: float, change: Change) -> Iterator[str]:
-        """Yield which channel the catalog named for a change, within a time; empty: none."""
-        if self.way == "property":
-            yield LEADS[self.homes[change.load]]
-            return
-        values = self.named[change.team if self.way == "team" else self.systems[change.load]]
-        ends = [at for at, _ in values[1:]]
-        for (begun, value), ended in zip(values, [*ends, float("inf")], strict=True):
-            if begun <= until and ended >= since - KEPT_SECONDS:
-                yield LEADS[value]
-
-    def _identities(self, name: str, since: float, until: float) -> Iterator[str]:
-        """Yield which channels had a name, or an id, within a time; empty: at some time none."""
-        ids = {channel_id: home for home, channel_id in HOMES.items()}
-        if name in ids:
-            yield ids[name]
-            return
-        ends = [at for at, _ in self.called[1:]]
-        for (begun, called), ended in zip(self.called, [*ends, float("inf")], strict=True):
-            if begun <= until and ended >= since:
-                yield called.get(name, "")
-
-    def _places(self, history: History, change: Change, until: float) -> set[str]:
-        since = history.known_from[change.load]
-        said = {name for name in self._said(since, until, change) if name}
-        return {home for name in said for home in self._identities(name, since, until) if home}
-
-    def _leads_nowhere(self, history: History, change: Change, told: Told) -> bool:
-        """Tell whether the default may have been told: no channel was named, or none that can be reached."""
-        since, until = history.known_from[change.load], told.at
-        for name in self._said(since, until, change):
-            if not name:
-                return True
-            for home in self._identities(name, since, until):
-                if not home or self._is_closed(home, since, until):
-                    return True
-        return self.way != "property" and self._port_was_away(since - AWAY_SECONDS, until)
-
-    def _port_was_away(self, since: float, until: float) -> bool:
-        world = self._world
-        troubles = [*world.port_away, *(at for at, host in world.loop.refused if host == "port.sim")]
-        # Who stood still has had no answer in time.
-        troubles += [at for process in world.processes for at in process.woken]
-        return any(since <= at <= until for at in troubles)
-
-    def _is_closed(self, name: str, since: float, until: float) -> bool:
-        return any(
-            closed == name and begun <= until and ended >= since - 1 for closed, begun, ended in self.closed
-        )
-
     def _holds(self) -> Iterator[str]:
         """No channel of the catalog is on hold; of the default, which can be, its fallback hears."""
         world = self._world
-        said = [told for told in world.told if told.place == ATTIC]
-        for told in said:
-            if "Destination owners is on hold" in told.text:
-                yield f"what the catalog names is on hold: {told.text[:150]}"
+        said = [told.text for told in world.told if told.place == ATTIC]
+        for text in said:
+            if "Destination owners is on hold" in text:
+                yield f"what the catalog names is on hold: {text[:150]}"
+        is_said = any(f"Destination {LOBBY} is on hold" in text for text in said)
         for at, place, process in world.holds:
             troubled = any(at - OLD_RULES_SECONDS < one < at + SAID_AFTER_SECONDS for one in process.troubles)
-            if place == LOBBY and not troubled and not any(f"Destination {LOBBY} is on hold" in told.text for told in said):
+            if place == LOBBY and not troubled and not is_said:
                 yield f"#{ATTIC} never hears that {LOBBY} is on hold"

@@ -95,7 +95,9 @@ class Channels(Kind):
         """Of each place on hold its fallback hears."""
         said = [told.text for told in self._world.told if told.place == FALLBACK]
         for at, place, process in self._world.holds:
-            if place not in OWN or history.is_disturbed(process, at - NOTICED_SECONDS, at + SAID_AFTER_SECONDS):
+            if place not in OWN or history.is_disturbed(
+                process, at - NOTICED_SECONDS, at + SAID_AFTER_SECONDS
+            ):
                 continue
             # One notice for each time that it goes on hold, at the beginning.
             if not any(f"Destination {place} is on hold" in text for text in said):

@@ -26,7 +26,7 @@ class Kind:
     """How likely each of its faults and actions is, each time that it could strike."""
     channels: ClassVar[Mapping[str, str]] = {}
     """Its channels in Slack, with their ids."""
-    by_token: ClassVar[frozenset[str]] = frozenset()
+    by_token: frozenset[str] = frozenset()
     """Those of its places that are reached with a bot token: nothing is repeated there."""
     destinations: ClassVar[tuple[str, ...]] = ()
     """Those of its destinations that can be on hold."""
@@ -55,7 +55,7 @@ class Kind:
         return None
 
     def answer(self, path: "list[str]") -> "Reply | None":
-        """Answer a request to Port's API, by its path without the version; None: it is none of this kind's."""
+        """Answer a request to Port's API, by its path; None: it is none of this kind's."""
         del path
         return None
 

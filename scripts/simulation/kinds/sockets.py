@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 
@@ -51,6 +52,7 @@ class Sockets(Kind):
         self.opened: list[tuple[float, Process]] = []
         self.gaps: list[tuple[float, float, Process]] = []
         self.refused: list[float] = []
+        self._waiting: dict[str, asyncio.Event] = {}
         self._since: dict[Wire, float] = {}
         world.kind(Channels).slack.methods["apps.connections.open"] = self._address
 
@@ -79,6 +81,7 @@ class Sockets(Kind):
         envelope = str(message["envelope_id"])
         self._world.say(f"Slack: {envelope} is answered")
         self.answered.setdefault(envelope, self._world.loop.time())
+        self._waiting[envelope].set()
 
     def disturb_world(self) -> None:
         """Close connections, with and without a word."""
@@ -117,13 +120,14 @@ class Sockets(Kind):
         world, loop = self._world, self._world.loop
         again = world.chance.between("envelope again after", 0, 2)
         twice = world.chance.strikes("envelope_twice")
+        self._waiting[envelope_id] = answered = asyncio.Event()
         self._send(envelope_id, payload)
         if twice:
             loop.call_later(again, partial(self._send, envelope_id, payload))
-        until = loop.time() + ANSWER_SECONDS
-        while loop.time() < until and envelope_id not in self.answered:
-            await asyncio.sleep(0.1)
-        return envelope_id in self.answered
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await answered.wait()
+        return answered.is_set()
 
     def _send(self, envelope_id: str, payload: Mapping[str, Any]) -> None:
         wires = [wire for wire in self.open if wire.open]
@@ -142,7 +146,8 @@ class Sockets(Kind):
         for since, until, process in self.gaps:
             failed = [*self.refused, *(at for at, host in self._world.loop.refused if "slack.sim" in host)]
             excused = any(since - 1 <= at <= until for at in failed)
-            excused |= history.is_disturbed(process, since - 40, until)
+            excused |= history.is_disturbed(process, since - 1, until)
+            excused |= any(since < woken for woken in process.woken)
             again = any(one is process and since <= at <= until for at, one in self.opened)
             if not excused and not again and until < history.quiet_since:
                 yield f"{process.name} opens no socket after {since - 1000:.0f} s"

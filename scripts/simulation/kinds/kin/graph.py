@@ -15,11 +15,11 @@ from app.store import queries
 from app.store.store import Store
 from scripts.simulation.clock import Process
 from scripts.simulation.history import History
-from scripts.simulation.kinds.kin.family import Accepted, Family
 from scripts.simulation.kinds.job import Job
-from scripts.simulation.kinds.kind import Kind
+from scripts.simulation.kinds.kin.family import Accepted, Family
 from scripts.simulation.kinds.kin.racks import RULES as RACK_RULES
 from scripts.simulation.kinds.kin.racks import Racks
+from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.listener import Listener
 from scripts.simulation.network import Serve
 from scripts.simulation.port import SECRET, iso

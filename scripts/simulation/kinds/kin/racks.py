@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from app.model.incident import Person
 from app.store.actions import Action, Verb, act
 from app.store.store import Store
-from scripts.simulation.kinds.kin.family import Accepted
 from scripts.simulation.kinds.job import Heard, Job
+from scripts.simulation.kinds.kin.family import Accepted
 from scripts.simulation.world import World
 
 if TYPE_CHECKING:
