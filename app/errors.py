@@ -121,16 +121,24 @@ class DeliveryFailed(ListenerError):
         scope: Which deliveries it concerns.
         retry_after: How long the destination asked to wait; None: it did not.
         unsure: Whether the alert may have arrived anyway.
+        known_again: Whether who gets it twice knows it by its key, and does nothing anew.
     """
 
     def __init__(
-        self, reason: str, scope: Scope, retry_after: timedelta | None = None, *, unsure: bool = False
+        self,
+        reason: str,
+        scope: Scope,
+        retry_after: timedelta | None = None,
+        *,
+        unsure: bool = False,
+        known_again: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.scope = scope
         self.retry_after = retry_after
         self.unsure = unsure
+        self.known_again = known_again
 
 
 class MessageGone(DeliveryFailed):

@@ -11,7 +11,7 @@ from app.model.delivery import Outcome
 from app.model.digest import outcome
 from app.model.incident import Step
 from app.model.notification import Notification
-from app.model.silence import silence_of
+from app.model.silence import Silence, silence_of
 from app.notifier.base import SEND_TIMEOUT, Sent
 from app.store.follow import reach
 from app.store.rows import Aside, Attempt, Claim, Waiting
@@ -76,6 +76,8 @@ class Load:
             reason = f"held until {hours[1]:%Y-%m-%d %H:%M} UTC, when hours {hours[0]} begin"
             aside = Aside(Outcome.SILENCED, reason, hours=hours)
         if aside is not None:
+            if sent_at := _sent_at(claim, delivery, silence, held):
+                aside = replace(aside, detail=f"{aside.detail}; it may have arrived before", sent_at=sent_at)
             self.asides[delivery.id] = aside
             self.withheld.append(delivery)
             return False
@@ -84,6 +86,19 @@ class Load:
         if delivery.notification.step is Step.ESCALATED and delivery.incident_id:
             self.escalations[delivery.id] = delivery.incident_id
         return True
+
+
+def _sent_at(claim: Claim, delivery: Waiting, silence: Silence | None, held: Held) -> datetime | None:
+    """Say when a delivery was sent that may have arrived; None: it was not, or was kept back already then."""
+    at = claim.unsure_since
+    if at is None or (silence and silence.starts_at <= at):
+        return None
+    if claim.sent_together:
+        sent = delivery.key in claim.sent_together
+    else:
+        first, *others = claim.deliveries
+        sent = delivery is first or (delivery in others and delivery.waiting_since <= at)
+    return at if sent and not held(delivery.notification, claim.destination, at) else None
 
 
 async def load_claim(

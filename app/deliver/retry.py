@@ -54,7 +54,10 @@ class Doubts:
                 dead.append(first.id)
         elif scope is Scope.MESSAGE:  # what was wrong with it was looked at: the caller is not refused
             self._refused.pop(destination, None)
-        return DeliveryFailed(failure.reason, scope, failure.retry_after, unsure=failure.unsure)
+        unsure, known_again = failure.unsure, failure.known_again
+        return DeliveryFailed(
+            failure.reason, scope, failure.retry_after, unsure=unsure, known_again=known_again
+        )
 
     def cleared(self, destination: str) -> list[int]:
         """Give the deliveries, by number, that died though it was the destination's fault; each once."""

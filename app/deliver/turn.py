@@ -110,11 +110,13 @@ class Sender:
 
     async def _attempt(self, claim: Claim, notifier: Notifier | None) -> Attempt | None:
         started_at = self._now(claim)
+        keeper = notifier if isinstance(notifier, Keeper) else None
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
         clock = partial(self._now, claim)
+        asked = replace(claim, unsure_since=None) if keeper else claim  # it says below what arrived
         load = await load_claim(
-            self._store, claim, room=room, why_not=self._why_not, held=self.held, clock=clock
+            self._store, asked, room=room, why_not=self._why_not, held=self.held, clock=clock
         )
         if self._left(claim) <= 0:
             return None
@@ -123,14 +125,14 @@ class Sender:
         parcel = None
         try:
             with _faults_as_failures(claim):
-                if claim.unsure_since is not None and claim.alerts and isinstance(notifier, Keeper):
+                if keeper and claim.unsure_since is not None and claim.alerts:
                     # What has arrived must not be sent again, nor when a silence ends that covers it by now:
                     # nothing is set aside before Slack has said what arrived.
                     rest, load = load, load.with_withheld()
                     parcel = await self._ready(claim, load, notifier)
                     since = claim.unsure_since + (self._store.clock.stepped - claim.stepped)
                     async with asyncio.timeout(SEND_TIMEOUT.total_seconds()):
-                        arrived = parcel and await notifier.find(parcel, since)
+                        arrived = parcel and await keeper.find(parcel, since)
                     if arrived:
                         return self._delivered(claim, load, arrived, started_at)
                     load = rest
@@ -148,10 +150,6 @@ class Sender:
         except DeliveryFailed as error:
             load = load if load.listed else load.with_withheld()
             failure = self._doubts.judge(error, claim.destination, load.listed[0])
-            return self._failed(claim, load, failure, started_at)
-        except TimeoutError:
-            load = load if load.listed else load.with_withheld()
-            failure = DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True)
             return self._failed(claim, load, failure, started_at)
         self._doubts.end(claim.destination)
         return self._delivered(claim, load, sent, started_at)
@@ -228,8 +226,7 @@ class Sender:
 
     def _rested(self, claim: Claim, ended_at: datetime) -> datetime:
         """Say when the queue may send again by its destination's rate."""
-        notifier = self._notifier(claim)
-        if notifier is None:
+        if (notifier := self._notifier(claim)) is None:
             return ended_at
         return max(ended_at + notifier.pause, claim.claimed_at + notifier.spacing)
 
@@ -239,7 +236,8 @@ class Sender:
             elsewhere = default_place(self.defaults.get(claim.destination), claim, failure.reason)
             failure = failure if elsewhere else DeliveryFailed(failure.reason, Scope.DESTINATION)
         # What asks before it sends again, or only updates, repeats nothing.
-        repeats = failure.unsure and claim.alerts and not isinstance(self._notifier(claim), Keeper)
+        asks = failure.known_again or isinstance(self._notifier(claim), Keeper)
+        repeats = failure.unsure and claim.alerts and not asks
         unsure_sends = claim.unsure_sends + repeats
         following = next_attempt(
             failure,
@@ -292,8 +290,10 @@ def _faults_as_failures(claim: Claim) -> Iterator[None]:
     """Turn a fault of this program into a failure: it must not stop the queue."""
     try:
         yield
-    except (DeliveryFailed, TimeoutError, StoreUnavailable):
+    except (DeliveryFailed, StoreUnavailable):
         raise
+    except TimeoutError:
+        raise DeliveryFailed("no answer in time; it may have arrived", Scope.TRANSIENT, unsure=True) from None
     except Exception as error:  # the one boundary
         log.exception("delivery_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
         scope = Scope.TRANSIENT if claim.failures < FAULTS_BEFORE_DEAD else Scope.MESSAGE

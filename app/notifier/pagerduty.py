@@ -141,9 +141,8 @@ class PagerDutyNotifier(HttpNotifier):
         except DeliveryFailed as failed:
             if failed.scope is Scope.MESSAGE and WRONG_KEY.search(failed.reason):
                 raise DeliveryFailed(f"routing_key: {failed.reason}", Scope.DESTINATION) from None
-            # To repeat an event that has a dedup key changes nothing.
-            unsure = failed.unsure and is_change
-            raise DeliveryFailed(failed.reason, failed.scope, failed.retry_after, unsure=unsure) from None
+            failed.known_again = not is_change  # to repeat an event that has a dedup key changes nothing
+            raise
 
     def _about(self, action: str, key: str) -> Event:
         return {"routing_key": self._key, "event_action": action, "dedup_key": key}

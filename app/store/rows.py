@@ -225,12 +225,14 @@ class Aside:
         detail: The reason, for a person.
         silence_id: The silence that suppresses it.
         hours: The hours outside of which it is, by name, and when they begin, UTC; None: it is within.
+        sent_at: When it was sent, UTC, though nobody knows whether it arrived; None: it was not.
     """
 
     outcome: Outcome
     detail: str
     silence_id: int | None = None
     hours: tuple[str, datetime] | None = None
+    sent_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,11 @@ class History:
                 counted[change.entity] -= 1
                 self._unnamed.add((told.place, change.serial))
                 return True
-        return False
+        # What ends where its entity got another name, or is gone, is one line, which names no values.
+        return change.entity in self.unclear and any(
+            told.place in places and change.entity in told.over and self.known_from[change.load] <= told.at
+            for told in self.world.told
+        )
 
     def tables(self, since: float, until: float) -> list[Table]:
         """List the versions of the rules file that may have been in force within a time."""

@@ -221,6 +221,31 @@ async def test_what_is_repeated_without_what_is_silenced_since(rig: ChannelRig) 
     assert jobs.together == [tuple(one.key for one in first.deliveries)] * 2
 
 
+async def test_what_may_have_arrived_and_is_silenced_since(rig: ChannelRig) -> None:
+    """It is noted, of what was sent alone: what waits behind it was not."""
+    job = ScriptedNotifier()
+    job.script = [DeliveryFailed("no answer", Scope.TRANSIENT, unsure=True, known_again=True)]
+    rig.sender.replace({"default": job})
+    await rig.add("one", "two")
+    facts: dict[str, Any] = {"token": "a", "limit": 1, "batch_limits": {"default": 1}}
+    (first,) = await rig.store.claim(now=NOW, lease_until=NOW + LEASE, **facts)
+    failed = await rig.sender.attempt(first)
+    assert failed is not None
+    assert (failed.unsure, failed.unsure_sends) == (True, 0)  # its receiver knows it again
+    await rig.store.record(first, failed)
+    await rig.store.write(queries.silences.add, replace(SILENCE, entity="*", starts_at=NOW + PAUSE))
+    rig.clock.now += PAUSE
+    noted = []
+    for _ in range(2):
+        (claim,) = await rig.store.claim(now=rig.clock.now, lease_until=rig.clock.now + LEASE, **facts)
+        attempt = await rig.sender.attempt(claim)
+        assert attempt is not None
+        noted += [(aside.sent_at, "may have arrived" in aside.detail) for aside in attempt.asides.values()]
+        await rig.store.record(claim, attempt)
+    assert noted == [(NOW, True), (None, False)]
+    assert job.taken == []
+
+
 async def test_a_repeat_that_is_not_in_reach(rig: ChannelRig) -> None:
     """Its receiver takes one alert at a time since a reload, and another comes first: that one is sent."""
     jobs = Jobs()

@@ -154,7 +154,7 @@ async def test_every_kind_of_alert_is_an_event(pager: StandInPagerDuty) -> None:
     ],
 )
 async def test_what_pagerduty_refuses(pager: StandInPagerDuty, answers: list[int], outcome: Any) -> None:
-    """A body that it refuses is tried once more, plainer; to repeat is never unsure, because of the key."""
+    """A body that it refuses is tried once more, plainer; a repeat it knows by the key, whatever arrived."""
     pager.answers = [JSONResponse({"errors": ["x"]}, status) for status in answers]
     notifier = make(pager)
     if not isinstance(outcome, Scope):
@@ -163,7 +163,7 @@ async def test_what_pagerduty_refuses(pager: StandInPagerDuty, answers: list[int
     else:
         with pytest.raises(DeliveryFailed) as failed:
             await send(notifier, notification())
-        assert (failed.value.scope, failed.value.unsure) == (outcome, False)
+        assert (failed.value.scope, failed.value.known_again) == (outcome, True)
     await notifier.close()
 
 

@@ -64,6 +64,8 @@ FOUND_BY_KINDS = {
         97,  # acknowledged while it was unknown whether the message had arrived
         145,  # taken back after the clock was set
     ),
+    # PagerDuty took an opening without an answer, then it was silenced: it was not told the end.
+    "acknowledgements pages": (4990,),
     "office": (12_210,),  # an end overtook what waited for hours, which began as the clock was set
     "pages": (1,),  # of two incidents that a late rename made one, one was never ended
     "pages office graph": (10_011,),  # the rules were edited while the process started

@@ -314,8 +314,8 @@ async def test_the_clock_is_set_while_a_time_is_written(machine: Machine, *, cla
 STAYS = {
     "when it happened": (
         "actions.at attempts.started_at attempts.ended_at audit.at changes.received_at deliveries.created_at"
-        " deliveries.ended_at deliveries.copied_at incidents.acknowledged_at queues.delivered_at"
-        " quarantine.received_at reconcile_runs.started_at reconcile_runs.ended_at"
+        " deliveries.ended_at deliveries.copied_at deliveries.sent_at incidents.acknowledged_at"
+        " queues.delivered_at quarantine.received_at reconcile_runs.started_at reconcile_runs.ended_at"
         " last_known.moved_at messages.posted_at sockets.seen_at"
     ),
     "by Port's clock": (

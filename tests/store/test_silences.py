@@ -125,6 +125,25 @@ async def test_an_end_just_after_the_silence(store: Store, hours: tuple[str, dat
     assert (await store.read(queries.counts.by_state))[State.SILENCED] == 3
 
 
+@pytest.mark.parametrize("ends_at", [5, 101])
+@pytest.mark.parametrize("sent_at", [None, NOW])
+async def test_the_end_of_what_may_have_arrived(
+    store: Store, sent_at: datetime | None, *, ends_at: int
+) -> None:
+    """Who may have been told of the trouble, before it was silenced, is told its end."""
+    await store.write(queries.silences.add, SILENCE)
+    await store.accept([incoming(entity="e1")])
+    claimed = await claim(store, second=1)
+    aside = Aside(Outcome.SILENCED, "kept", claimed.silences[0].id, sent_at=sent_at)
+    asides = {claimed.deliveries[0].id: aside}
+    await store.record(claimed, replace(attempt(Outcome.SILENCED, second=2), delivery_ids=(), asides=asides))
+    await store.accept([incoming("Degraded", "Healthy", entity="e1", second=ends_at)])
+    if ends_at < 100:
+        await keep_back(store, second=6)
+    told = [one.notification.step for taken in await claims(store, second=102) for one in taken.deliveries]
+    assert told == ([Step.RESOLVED] if sent_at else [])
+
+
 async def test_an_end_and_a_new_beginning_just_after_the_silence(store: Store) -> None:
     """The first end is that of no trouble that was told; what came after it is told whole."""
     await store.write(queries.silences.add, SILENCE)

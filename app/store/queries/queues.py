@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from app.model.delivery import Outcome
 from app.model.notification import Message, Notification
-from app.model.times import MICRO, Micros, from_micros, time_or_none, to_micros
+from app.model.times import MICRO, Micros, from_micros, micros_or_none, time_or_none, to_micros
 from app.store import leases
 from app.store.clock import moved_since
 from app.store.kin import causes, shown
@@ -240,7 +240,7 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, *, goes_on: bo
     started_at, ended_at = to_micros(attempt.started_at), to_micros(attempt.ended_at)
     hushed = await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, started_at, ended_at)
     await causes.end_quiet(tx, hushed, ended_at)
-    await _set_aside(tx, attempt, started_at, ended_at)
+    await _set_aside(tx, claim, attempt, started_at, ended_at)
     if attempt.elsewhere is not None:
         await fallbacks.move(tx, claim.queue, sent, attempt.elsewhere, ended_at)
     if attempt.gone:
@@ -271,7 +271,9 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, *, goes_on: bo
     return True
 
 
-async def _set_aside(tx: Transaction, attempt: Attempt, started_at: Micros, ended_at: Micros) -> None:
+async def _set_aside(
+    tx: Transaction, claim: Claim, attempt: Attempt, started_at: Micros, ended_at: Micros
+) -> None:
     """Write why some of a queue's deliveries were not sent."""
     asides = {
         number: replace(aside, silence_id=await silences.of_hours(tx, *aside.hours)) if aside.hours else aside
@@ -283,4 +285,8 @@ async def _set_aside(tx: Transaction, attempt: Attempt, started_at: Micros, ende
         if aside.silence_id in settled:
             continue  # the silence has just ended: it waits, and goes out with what is next
         await deliveries.put_attempts(tx, [number], aside.outcome, aside.detail, started_at, ended_at)
-        await tx.execute("UPDATE deliveries SET silence_id = $1 WHERE id = $2", aside.silence_id, number)
+        sent_at = micros_or_none(aside.sent_at)
+        update = "UPDATE deliveries SET silence_id = $1, sent_at = coalesce($2, sent_at) WHERE id = $3"
+        await tx.execute(update, aside.silence_id, sent_at, number)
+        if sent_at is not None and attempt.outcome is Outcome.SILENCED:  # what waits now was not sent
+            await tx.execute("UPDATE queues SET unsure_since = NULL WHERE name = $1", claim.queue)

@@ -30,6 +30,8 @@ BEHIND = (
     " AND later.queue = deliveries.queue AND later.id > deliveries.id AND later.state = 'pending' LIMIT 1"
 )
 """Whether something waits after an alert, of its incident and for its queue."""
+HEARD = "(state = 'delivered' OR (state = 'silenced' AND sent_at IS NOT NULL))"
+"""Whether a place has heard an alert, or may have."""
 ENDED_WITH_INCIDENT = (
     "incident_id IS NOT NULL AND NOT EXISTS"
     " (SELECT 1 FROM incidents WHERE incidents.id = incident_id AND resolved_at IS NULL)"
@@ -41,10 +43,7 @@ async def add(tx: Transaction, silence: Silence) -> int:
     number: int = await tx.fetch_value(
         f"INSERT INTO silences ({SILENCE.removeprefix('id, ')})"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id",
-        silence.rule,
-        silence.blueprint,
-        silence.entity,
-        silence.team,
+        *(silence.rule, silence.blueprint, silence.entity, silence.team),
         to_micros(silence.starts_at),
         to_micros(silence.ends_at),
         silence.author,
@@ -194,7 +193,7 @@ async def settle(tx: Transaction, now: datetime) -> None:
             "  incidents.id, incidents.entity, told, deliveries.queue, acknowledged_at, acknowledged_by"
             "  FROM (SELECT max(kept.id) AS kept_id,"
             "   (SELECT max(id) FROM deliveries AS sent WHERE sent.incident_id = kept.incident_id"
-            "     AND sent.queue = kept.queue AND sent.state = 'delivered') AS heard_id"
+            f"     AND sent.queue = kept.queue AND {HEARD}) AS heard_id"
             "   FROM deliveries AS kept WHERE silence_id = $1 AND kept.state = 'silenced'"
             "   AND NOT EXISTS (SELECT 1 FROM deliveries AS later WHERE later.incident_id = kept.incident_id"
             "     AND later.queue = kept.queue AND later.id > kept.id"
@@ -255,17 +254,17 @@ async def _keep_back(tx: Transaction, incident_id: str, queue: str, number: int,
     rows = await tx.fetch(
         # At once: what is being sent is one or the other. While it flaps, it may be back at any moment.
         "SELECT id, state, notification FROM deliveries WHERE incident_id = $1 AND queue = $2"
-        f" AND (state = 'delivered' OR {tx.waits})"
+        f" AND ({HEARD} OR {tx.waits})"
         " AND NOT (SELECT flapping FROM incidents WHERE incidents.id = $1) ORDER BY id",
         *(incident_id, queue),
     )
-    told = [row for row in rows if row[1] == "delivered"]
+    told = [row for row in rows if row[1] != "pending"]
     if told and not _is_end(told[-1]):
         return
-    ends = takewhile(_is_end, (row for row in rows if row[1] != "delivered"))  # what began again is told
+    ends = takewhile(_is_end, (row for row in rows if row[1] == "pending"))  # what began again is told
     waiting, at = [row[0] for row in ends], to_micros(now)
-    locked = f"SELECT id FROM deliveries WHERE id = ANY($1) AND {tx.waits} ORDER BY id FOR UPDATE SKIP LOCKED"
-    ids = [name for (name,) in await tx.fetch(locked, waiting)]  # what is just being written down was sent
+    free = f"SELECT id FROM deliveries WHERE id = ANY($1) AND {tx.waits} ORDER BY id FOR UPDATE SKIP LOCKED"
+    ids = [name for (name,) in await tx.fetch(free, waiting)]  # what is just being written down was sent
     await deliveries.put_attempts(tx, ids, Outcome.SILENCED, "over before it could be told", at, at)
     await tx.execute("UPDATE deliveries SET silence_id = $1 WHERE id = ANY($2)", number, ids)
     await reports.announce(tx, ids, at)

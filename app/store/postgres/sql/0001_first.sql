@@ -166,7 +166,8 @@ CREATE TABLE deliveries (
     message_id    BIGINT  REFERENCES messages (id) ON DELETE CASCADE,  -- the message that it updates
     run           TEXT,                       -- the run in Port that it reports to
     silence_id    BIGINT,                     -- the last silence that suppressed it
-    copied_at     BIGINT                      -- when the fallback got it, while its queue was on hold
+    copied_at     BIGINT,                     -- when the fallback got it, while its queue was on hold
+    sent_at       BIGINT                      -- when it was sent and may have arrived, before it was silenced
 );
 CREATE INDEX pending_deliveries ON deliveries (queue, id, due_at) WHERE state = 'pending';
 -- What is to be said later of an incident, found without what waits now or was sent.

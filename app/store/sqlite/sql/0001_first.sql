@@ -166,7 +166,8 @@ CREATE TABLE deliveries (
     message_id    INTEGER REFERENCES messages (id) ON DELETE CASCADE,  -- the message that it updates
     run           TEXT,                       -- the run in Port that it reports to
     silence_id    INTEGER,                    -- the last silence that suppressed it
-    copied_at     INTEGER                     -- when the fallback got it, while its queue was on hold
+    copied_at     INTEGER,                    -- when the fallback got it, while its queue was on hold
+    sent_at       INTEGER                     -- when it was sent and may have arrived, before it was silenced
 ) STRICT;
 -- Of two indexes that seem equal SQLite takes the one made last: what waits must not be found by its state.
 CREATE INDEX deliveries_by_state ON deliveries (state, change_id);

@@ -194,7 +194,11 @@ class Racks:
         """List from when to when each feed was certainly down."""
         wall = self._world.loop.wall().timestamp() - self._world.loop.time()
         down: dict[str, list[tuple[float, float]]] = {}
+        newest: dict[str, float] = {}
         for change in accepted:
+            if change.at < newest.get(change.entity, change.at):
+                continue  # it came late: it is news of how it was
+            newest[change.entity] = change.at
             spans, at = down.setdefault(change.entity, []), change.received_at - wall
             is_down = bool(spans) and spans[-1][1] == float("inf")
             if change.health == "Down" and not is_down:
