@@ -204,6 +204,8 @@ class _Transport(asyncio.Transport):
             seconds = self._loop.chance.between("freeze_at_send for", *ends)
             self._process.freeze(self._loop.time(), seconds)
         delay = reply.after_seconds + self._loop._latency()  # noqa: SLF001
+        if reply.opens is not None and not self._process.alive:
+            return
         if reply.opens is not None:
             send, end = self._receive, self._hang_up
             self._wire = wire = Wire(self._process, send, end)
