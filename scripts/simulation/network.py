@@ -16,7 +16,7 @@ from scripts.simulation.websocket import Wire, accepted
 LATENCY_SECONDS = (0.005, 0.08)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sending:
     """A request as it arrived.
 

@@ -236,11 +236,15 @@ class Catalog(Kind):
         end = changes[-1]
         if end.entity in history.unclear or history.kept_back(changes[0]):
             return
+        values = {change.load for change in changes[:-1]}
         for place in (*HOMES, LOBBY):
-            told = [history.first_named(place, change) for change in changes[:-1]]
-            first = min(told, default=float("inf"))
-            if first == float("inf"):
+            told = [one for load, one in history.heard[place, end.entity] if load in values]
+            if not told:
                 continue
+            # It is not known that it was told there, and where it was may have another name by now.
+            if len(self.homes.called) > 1 and all(history.may_be_repeated(one) for one in told):
+                continue
+            first = min(one.at for one in told)
             instead = {LOBBY} if self.homes.is_closed(place, first, float("inf")) else set[str]()
             if not history.has_heard({place, *instead}, end):
                 yield f"#{place} was told of {changes[0].shown}, not of its end, {end.shown}"
