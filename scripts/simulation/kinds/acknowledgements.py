@@ -26,7 +26,8 @@ from scripts.simulation.world import DATABASE, World
 AFTER_SECONDS = {"oncall": 20, "boss": 45}
 """When an incident that nobody has acknowledged goes where."""
 REMINDED_SECONDS = 30
-SAID_WITHIN_SECONDS = 30.0
+UNSAID_SECONDS = 5.0
+"""How long before the answer to a click, and after it, Slack may have been asked about who has clicked."""
 RULE = """\
   - name: watched
     blueprint: service
@@ -91,7 +92,7 @@ class Acknowledgements(Kind):
         self.done: list[str] = []
         self.audited = Counter[str]()
         self.open_here: dict[str, bool] = {}
-        self._seen = 0
+        self._seen, self._settled = 0, set[str]()
         self._people: list[asyncio.Task[None]] = []
         self._sockets = next((kind for kind in world.kinds if isinstance(kind, Sockets)), None)
 
@@ -202,6 +203,7 @@ class Acknowledgements(Kind):
 
     def look(self, store: sqlite3.Connection) -> None:
         """Note what was done, and how it is in the end."""
+        self._settled = {name for (name,) in store.execute("SELECT id FROM actions")}
         rows = store.execute("SELECT id, audit_id FROM actions WHERE audit_id IS NOT NULL ORDER BY audit_id")
         done = dict(rows)
         self.done = [name for name in done if name in self.wishes]
@@ -258,14 +260,14 @@ class Acknowledgements(Kind):
 
     def _who_is_answered_has_it_or_is_told_why(self) -> Iterator[str]:
         """A click that Slack was given an answer for is done, or the person is told why it is not."""
-        alone = self._world.kind(Channels).slack.alone
+        world = self._world
+        alone = world.kind(Channels).slack.alone
+        # Where Slack does not say who may act, the person is told so once, which may be lost.
+        unsaid = [at for at, host in world.loop.refused if host == "slack.sim"]
+        unsaid += [at for process in world.processes for at in process.woken]
         for envelope, at in (self._sockets.answered if self._sockets else {}).items():
-            # That is told once only: it may be lost.
-            lost = [at for at, host in self._world.loop.refused if host == "slack.sim"]
-            lost += [at for process in self._world.processes for at in process.troubles]
-            if f"slack:{envelope}" in self.done or alone[envelope]:
-                continue
-            if not any(at - 1 < one < at + SAID_WITHIN_SECONDS for one in lost):
+            settled = f"slack:{envelope}" in self._settled or alone[envelope]
+            if not settled and not any(at - UNSAID_SECONDS < one < at + UNSAID_SECONDS for one in unsaid):
                 yield f"{envelope} is answered, and neither done nor is anybody told why not"
 
     def _they_are_told(self, history: History) -> Iterator[str]:

@@ -41,7 +41,7 @@ class Sockets(Kind):
         "socket_cut": 0.2,  # the connection ends without a word
         "socket_silent": 0.15,  # nothing goes over it any more
         "envelope_twice": 0.25,
-        "kill_at_click": 0.06,  # when an envelope has arrived
+        "kill_at_click": 0.15,  # when an envelope has arrived
     }
     settings: ClassVar = {"slack_app_token": "xapp-token"}
 
@@ -138,7 +138,7 @@ class Sockets(Kind):
         self._world.say(f"Slack: sends {envelope_id} to {wire.process.name}")
         wire.say({"type": "interactive", "envelope_id": envelope_id, "payload": payload})
         if wire.process.alive and self._world.chance.strikes("kill_at_click"):
-            loop, after = self._world.loop, self._world.chance.between("kill_at_click after", 0.005, 0.2)
+            loop, after = self._world.loop, self._world.chance.between("kill_at_click after", 0.005, 0.15)
             loop.call_later(after, lambda: wire.process.end(loop.time()))
 
     def broken(self, history: History) -> Iterator[str]:
