@@ -82,6 +82,10 @@ class StoreUnavailable(ListenerError):
     """The store cannot be read or written now: its disk is full, it is locked, closed or unreachable."""
 
 
+class StoreRefuses(StoreUnavailable):
+    """The store is there, but refuses what is to be written, and would again: a fault in this program."""
+
+
 class NoDatabase(StoreUnavailable):
     """There is no store yet: the listener makes it when it first starts."""
 

@@ -1,9 +1,9 @@
 """The parts that commands share: output, options, the store, and the event loop."""
 
 import asyncio
-import getpass
 import json
 import os
+import pwd
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +38,7 @@ _Row = TypeVar("_Row")
 
 OUT = Console()
 ROWS_A_PAGE = 500
+NAMES_OF_USER = ("LOGNAME", "USER", "LNAME", "USERNAME")
 OF_THE_STORE = ("database_url", "database_listen_url")
 """The settings that a command about the store uses."""
 OF_STORE_AND_RULES = (*OF_THE_STORE, "rules_file", "slack_webhook_url")
@@ -214,9 +215,12 @@ def print_record(row: BaseModel) -> None:
             print(f"{label}: {one_line(text_of(value))}")
 
 
-def user_name() -> str:
-    """Name the user who runs the command."""
+def user_name(number: int | None = None) -> str:
+    """Name the user who runs the command, or who has a number where the environment names nobody."""
+    number = os.getuid() if number is None else number
+    if name := next(filter(None, map(os.environ.get, NAMES_OF_USER)), None):
+        return name
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # in a container the user is often a number without a name
-        return f"user {os.getuid()}"
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # in a container the user is often a number without a name
+        return f"user {number}"

@@ -11,8 +11,9 @@ from typing import Any
 import structlog
 from opentelemetry.trace import Span, Tracer
 
+from app.deliver.retry import after_fault
 from app.deliver.turn import Sender
-from app.errors import StoreUnavailable
+from app.errors import StoreRefuses, StoreUnavailable
 from app.model.delivery import Outcome
 from app.model.report import RUNS
 from app.model.times import EPOCH
@@ -31,6 +32,8 @@ MAX_TURNS = 64  # at once: each may hold a connection and a parcel
 RECORDED_AT_ONCE = 250  # deliveries of one message: 3 ms
 MAX_LOGGED_CHANGES = 20  # of a digest
 STALE_AFTER = timedelta(seconds=15)  # turns are POLL_SECONDS apart, but a busy store may hold one up
+FAULTS = 2
+"""After so many in a row an attempt is recorded without what follows from it."""
 
 
 class Dispatcher:
@@ -189,6 +192,9 @@ class Dispatcher:
             log.error("queue_not_read", queue=claim.queue, reason=str(error))
             await self._give_back(claim)
             return None
+        except Exception as error:  # it would be the same whenever the lease lapses
+            log.exception("delivery_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
+            attempt = after_fault(claim, None, error, self._now(claim))
         if attempt is None:
             log.warning("queue_given_back", queue=claim.queue)
             await self._give_back(claim)
@@ -222,16 +228,27 @@ class Dispatcher:
     async def _write(self, claim: Claim, attempt: Attempt, *, goes_on: bool = False) -> bool:
         # What was sent must not be sent again only because the store was away: however long that takes, the
         # token is ours until another process takes the lease. `stop` cuts this off.
+        faults = 0
         while True:
             try:
-                recorded = await self._store.record(claim, attempt, goes_on=goes_on)
-            except StoreUnavailable as error:
-                log.error("attempt_not_recorded", queue=claim.queue, reason=str(error))
+                recorded = await self._store.record(claim, attempt, goes_on=goes_on, alone=faults >= FAULTS)
+            except Exception as error:
+                if isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefuses):
+                    log.error("attempt_not_recorded", queue=claim.queue, reason=str(error))
+                else:  # nor because of a fault in what follows from it
+                    log.exception("record_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
+                    faults += 1
+                    if faults == FAULTS:
+                        attempt = after_fault(claim, attempt, error, self._now(claim))
                 await asyncio.sleep(POLL_SECONDS)
             else:
                 if not recorded:
                     log.warning("lease_lost", queue=claim.queue)
                 return recorded
+
+    def _now(self, claim: Claim) -> datetime:
+        # By the clock as it was when the claim was made: it may have been set since.
+        return self._clock() - (self._store.clock.stepped - claim.stepped)
 
     def _log(self, claim: Claim, attempt: Attempt) -> None:
         fields: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -38,7 +38,7 @@ class Load:
         counts: How many of both have which new value.
         asides: What becomes of the deliveries that are not sent, by their number.
         withheld: These deliveries.
-        escalations: The incidents of those that escalate, by the delivery's number.
+        escalations: Those that escalate, by number.
     """
 
     listed: list[Waiting] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Load:
     counts: Counter[str] = field(default_factory=Counter)
     asides: dict[int, Aside] = field(default_factory=dict)
     withheld: list[Waiting] = field(default_factory=list)
-    escalations: dict[int, str] = field(default_factory=dict)
+    escalations: dict[int, Waiting] = field(default_factory=dict)
 
     def with_withheld(self) -> "Load":
         """Give all, those too that are not to be sent."""
@@ -84,8 +84,14 @@ class Load:
         if value := outcome(delivery.notification):
             self.counts[value] += 1
         if delivery.notification.step is Step.ESCALATED and delivery.incident_id:
-            self.escalations[delivery.id] = delivery.incident_id
+            self.escalations[delivery.id] = delivery
         return True
+
+    def drop(self, needless: Collection[int]) -> None:
+        """Leave out escalations, by number, that nobody needs any more."""
+        self.listed = [delivery for delivery in self.listed if delivery.id not in needless]
+        self.further = [number for number in self.further if number not in needless]
+        self.counts -= Counter(outcome(self.escalations[number].notification) for number in needless)
 
 
 def _sent_at(claim: Claim, delivery: Waiting, silence: Silence | None, held: Held) -> datetime | None:
@@ -144,7 +150,6 @@ async def load_claim(
         anything = replace(claim, sent_together=())
         return await load_claim(store, anything, room=room, why_not=why_not, held=held, clock=clock)
     if load.escalations:  # before it is sent: from here on the destination is told to the end
-        needless = await store.write(reach, load.escalations, clock())
-        load.listed = [delivery for delivery in load.listed if delivery.id not in needless]
-        load.further = [number for number in load.further if number not in needless]
+        incidents = {number: delivery.incident_id or "" for number, delivery in load.escalations.items()}
+        load.drop(await store.write(reach, incidents, clock()))
     return load

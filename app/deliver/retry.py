@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from app.errors import DeliveryFailed, Scope
 from app.model.delivery import Outcome
 from app.model.incident import Route
-from app.store.rows import Claim, Waiting
+from app.store.rows import Attempt, Claim, Waiting
 
 FIRST_DELAY = timedelta(seconds=1)
 MAX_DELAY = timedelta(minutes=5)
@@ -133,3 +133,19 @@ def default_place(default: Route | None, claim: Claim, reason: str) -> Route | N
         return None
     word = reason.partition(":")[0]  # the advice is added where it is shown
     return replace(default, why=f"for {claim.queue} of {claim.destination}: {word}")
+
+
+def after_fault(claim: Claim, attempt: Attempt | None, error: Exception, now: datetime) -> Attempt:
+    """Make what is recorded where this program failed: what was not sent waits, on hold.
+
+    Args:
+        claim: What was to be sent.
+        attempt: The attempt that cannot be recorded with all that follows from it; None: it has not ended.
+        error: The fault.
+        now: The time, UTC.
+    """
+    fault = f"a fault in this program: {type(error).__name__}"
+    if attempt is not None and attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD):
+        return replace(attempt, detail=f"{attempt.detail}; what follows from it is lost by {fault}")
+    times, first = (claim.claimed_at, now, now + PROBE_EVERY), claim.deliveries[0].id
+    return Attempt(Outcome.ON_HOLD, fault, *times, delivery_ids=[first], unsure=True)

@@ -117,6 +117,7 @@ class Tie(NamedTuple):
         quiets: While the other one is open, nobody is alerted of this one.
         counts_from: The other one is that of a group, in which this one counts from then on, in microseconds
             since 1970; None: it is not.
+        field: The field of the incident's own entity that leads to the other one.
     """
 
     rule: str
@@ -124,6 +125,7 @@ class Tie(NamedTuple):
     entity: str
     quiets: bool = True
     counts_from: int | None = None
+    field: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:

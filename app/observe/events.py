@@ -98,7 +98,8 @@ EVENTS = {
         "goes on."
     ),
     "delivery_fault": (
-        "This program failed while it sent an alert; the alert is treated as failed. Report the traceback."
+        "This program failed while it sent an alert; the alert is treated as failed, or its queue is put on "
+        "hold. Report the traceback."
     ),
     "delivery_loop_failed": (
         "The delivery loop failed and goes on. Report the traceback if it is not the store's failure."
@@ -195,6 +196,11 @@ EVENTS = {
     "reconciled": (
         "A reconcile run succeeded. `missed` above 0 while the listener ran: Port's webhooks do not all "
         "arrive; run `python -m app doctor`."
+    ),
+    "record_fault": (
+        "This program failed while it recorded the outcome of an alert. What was sent is recorded as sent, "
+        "but nothing that follows from it, such as reminders; what was not sent waits, on hold. Report the "
+        "traceback."
     ),
     "report_not_possible": (
         "Port waits for the result of an action's run, which cannot be reported. Set PORT_CLIENT_ID and "

@@ -110,6 +110,8 @@ def _text(error: ErrorDetails, value: Any) -> str:
             return "'type' is missing"
         case "literal_error" | "union_tag_invalid":
             expected = str(context.get("expected") or context.get("expected_tags"))
+            if isinstance(value, str) and expected in {"True", "False"}:
+                expected = expected.lower()  # as YAML writes it
             written = str(value.get("type") if isinstance(value, dict) else value)
             near = nearest(written, re.findall(r"'([^']*)'", expected))
             expected = " or ".join(expected.rsplit(", ", 1)) if " or " not in expected else expected

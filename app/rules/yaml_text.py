@@ -1,7 +1,7 @@
 """A rules file's text: YAML whose parts know their lines, and `${NAME}` from the environment."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from io import StringIO
@@ -10,8 +10,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.composer import ComposerError
-from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.constructor import DuplicateKeyError, RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scanner import RoundTripScanner, ScannerError
 from typing_extensions import override
@@ -137,7 +138,7 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str, holds: st
     """
     try:
         yaml = YAML(typ="rt", pure=True)
-        yaml.Scanner = _Scanner
+        yaml.Scanner, yaml.Constructor = _Scanner, _Constructor
         tree = yaml.load(StringIO(text))
     except YAMLError as error:
         raise RulesError(name, [_not_yaml(error, text)]) from None
@@ -163,6 +164,24 @@ def read_yaml(text: str, environment: Mapping[str, str], *, name: str, holds: st
         text = f"with its aliases (*) it has more than {MOST_VALUES:,} values"
         raise RulesError(name, [Mistake(1, "", text)]) from None
     return document
+
+
+class _Map(CommentedMap):
+    """Knows no others that it is merged into (``<<``): it never changes, and each is compared with all."""
+
+    def add_referent(self, _: CommentedMap) -> None:
+        pass
+
+
+class _Constructor(RoundTripConstructor):
+    @override
+    def construct_yaml_map(self, node: MappingNode) -> Iterator[CommentedMap]:
+        yield (data := _Map())
+        data._yaml_set_line_col(node.start_mark.line, node.start_mark.column)  # noqa: SLF001 - as ruamel does
+        self.construct_mapping(node, data, deep=True)
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:map", _Constructor.construct_yaml_map)
 
 
 class _Scanner(RoundTripScanner):

@@ -11,7 +11,7 @@ from app.rules.kin.quiet import hold, may_be_quiet
 from app.rules.rule import RuleSet
 from app.rules.rulebook import Rulebook
 from app.store.columns import told_json
-from app.store.kin import causes
+from app.store.kin import causes, members
 from app.store.queries import audit
 from app.store.queries.accept import INCIDENT, incident_of
 from app.store.queries.incidents import LAST_NOTIFICATION, Later, close, locked, put_later, put_told
@@ -44,18 +44,22 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
     pairs = {(incident.rule, incident.blueprint) for incident in incidents}
     gone = {pair: why for pair in sorted(pairs) if (why := rules.why_gone(*pair))}
     over = [incident for incident in incidents if (incident.rule, incident.blueprint) in gone][:limit]
-    kept = (incident for incident in incidents if (incident.rule, incident.blueprint) not in gone)
-    moved = [incident.id for incident in kept if _due_anew(incident, rules, now) != incident.due_at]
-    loose = _loosened(incidents, rules)
+    kept = [incident for incident in incidents if (incident.rule, incident.blueprint) not in gone]
+    moved = {incident.id for incident in kept if _due_anew(incident, rules, now) != incident.due_at}
+    loose, astray = _loosened(incidents, rules), await members.astray(tx, kept, rules, now)
+    groups = [incident.id for incident in incidents if (rule := rules.by_name.get(incident.rule)) and rule.of]
+    names = [*moved, *loose, *astray.ties, *groups, *(incident.id for incident in over)]
     # All in one go: two processes that read the rules again must not wait for each other in a circle.
-    counting = [
-        incident.id for incident in incidents if (rule := rules.by_name.get(incident.rule)) and rule.of
-    ]
-    for incident in await locked(tx, [*moved, *loose, *counting, *(incident.id for incident in over)]):
+    still = await locked(tx, names, {key[1:] for key in astray.keys})
+    for incident in still:
         if incident.id in moved and (due_at := _due_anew(incident, rules, now)):
-            await _wait_until(tx, incident, due_at)
-    reasons = await _follow_ties(tx, rules, now)
-    await causes.let_go(tx, loose, to_micros(now))
+            await members.wait_until(tx, incident.id, to_micros(incident.due_at or due_at), to_micros(due_at))
+    # As they are now that they are locked; what another process moved meanwhile follows its rules.
+    if astray.ties:
+        again = await members.astray(tx, [each for each in still if each.id in astray.ties], rules, now)
+        astray = again.only(astray.keys)
+    reasons = await _follow_ties(tx, rules, astray, groups, now)
+    await causes.let_go(tx, astray.loose | loose, to_micros(now))
     reasons |= {incident.id: gone[incident.rule, incident.blueprint] for incident in over}
     closed: list[Incident] = []
     for reason in dict.fromkeys(reasons.values()):
@@ -68,11 +72,15 @@ async def follow(tx: Transaction, rules: RuleSet, now: datetime, *, limit: int) 
     return closed
 
 
-async def _follow_ties(tx: Transaction, rules: RuleSet, now: datetime) -> dict[str, str]:
-    """Let ties follow the rules in force, and give the incidents of groups that end by it, with the reason.
+async def _follow_ties(
+    tx: Transaction, rules: RuleSet, astray: members.Astray, groups: Sequence[str], now: datetime
+) -> dict[str, str]:
+    """Let ties follow the rules in force, and give those of some groups that end by it, with the reason.
 
-    What the rules tie no more would count although it has ended.
+    What the rules tie no more would count although it has ended. Groups that another process has opened
+    meanwhile are not locked here, and are left to it.
     """
+    await causes.put_ties(tx, astray.ties, astray.before)
     rows = await tx.fetch(
         "SELECT DISTINCT incidents.rule, ties.rule FROM incident_ties AS ties"
         " JOIN incidents ON incidents.id = ties.incident_id"
@@ -85,7 +93,8 @@ async def _follow_ties(tx: Transaction, rules: RuleSet, now: datetime) -> dict[s
     )
     rows = await tx.fetch(
         "SELECT id, rule, blueprint, entity, at_least FROM incidents"
-        " WHERE resolved_at IS NULL AND at_least IS NOT NULL ORDER BY id"
+        " WHERE id = ANY($1) AND resolved_at IS NULL AND at_least IS NOT NULL ORDER BY id",
+        [*groups],
     )
     pairs = [(row, rule) for row in rows if (rule := rules.by_name.get(row[1])) and rule.of]
     await tx.execute_many(
@@ -96,7 +105,10 @@ async def _follow_ties(tx: Transaction, rules: RuleSet, now: datetime) -> dict[s
             for least in (rule.at_least or row[4],)  # what a share comes to is counted by the next change
         ],
     )
-    ends = await causes.counted(tx, {(row[1], row[2], row[3]) for row, _ in pairs}, to_micros(now))
+    ends = await members.counted(tx, {(row[1], row[2], row[3]) for row, _ in pairs}, to_micros(now))
+    keys = astray.keys
+    if other := [row[0] for row, _ in pairs if (row[1], row[2], row[3]) in keys and not ends[row[0]]]:
+        await causes.refresh(tx, other, to_micros(now))
     return {name: why for name, why in ends.items() if why}
 
 
@@ -245,25 +257,6 @@ def _due_anew(incident: Incident, rules: RuleSet, now: datetime) -> datetime | N
     if wait and incident.opened_at > now:  # our clock is behind Port's
         return min(incident.due_at, now + wait)
     return max(now, incident.opened_at + wait) if wait else now
-
-
-async def _wait_until(tx: Transaction, incident: Incident, due_at: datetime) -> None:
-    """Let an incident alert first at another time, and move what is to be said after that."""
-    before = to_micros(incident.due_at or due_at)
-    later = to_micros(due_at) - before
-    await tx.execute(
-        "UPDATE incidents SET due_at = $2, escalates_from = escalates_from + $3 WHERE id = $1",
-        incident.id,
-        to_micros(due_at),
-        later,
-    )
-    await tx.execute(
-        "UPDATE deliveries SET due_at = due_at + $2, waiting_since = waiting_since + $2"
-        f" WHERE incident_id = $1 AND {tx.waits} AND due_at >= $3",
-        incident.id,
-        later,
-        before,
-    )
 
 
 async def reach(tx: Transaction, escalations: Mapping[int, str], now: datetime) -> set[int]:

@@ -8,6 +8,7 @@ from app.model.delivery import Outcome
 from app.model.times import MICRO, to_micros
 from app.store import rates
 from app.store.clock import moved_since
+from app.store.queries import deliveries
 from app.store.rows import Attempt, Claim
 from app.store.transaction import Transaction
 
@@ -131,6 +132,17 @@ async def end(tx: Transaction, claim: Claim, attempt: Attempt) -> bool:
         attempt.unsure_sends,
     )
     return bool(ours)
+
+
+async def record_alone(tx: Transaction, claim: Claim, attempt: Attempt, *, goes_on: bool = False) -> bool:
+    """Do the same as `queues.record`, but write nothing of what follows from the attempt."""
+    attempt = attempt.moved(await moved_since(tx, claim.stepped // MICRO))
+    if not await (holds(tx, claim) if goes_on else end(tx, claim, attempt)):
+        return False
+    ids, times = attempt.delivery_ids, (to_micros(attempt.started_at), to_micros(attempt.ended_at))
+    sent = [delivery.id for delivery in claim.deliveries] if ids is None else list(ids)
+    await deliveries.put_attempts(tx, sent, attempt.outcome, attempt.detail, *times)
+    return True
 
 
 async def note_together(tx: Transaction, claim: Claim, keys: Sequence[str]) -> bool:

@@ -184,9 +184,15 @@ class Store:
         """Read the signed bytes of a change; None: it is not there any more."""
         return await self.read(queries.changes.body, change_key)
 
-    async def record(self, claim: Claim, attempt: Attempt, *, goes_on: bool = False) -> bool:
-        """Write what an attempt came to, see `app.store.queries.queues.record`; False: the lease was lost."""
-        return await self.write(queries.queues.record, claim, attempt, goes_on=goes_on)
+    async def record(
+        self, claim: Claim, attempt: Attempt, *, goes_on: bool = False, alone: bool = False
+    ) -> bool:
+        """Write what an attempt came to, see `app.store.queries.queues.record`; False: the lease was lost.
+
+        If it is `alone`, nothing of what follows from it is written.
+        """
+        operation = leases.record_alone if alone else queries.queues.record
+        return await self.write(operation, claim, attempt, goes_on=goes_on)
 
     async def give_back(self, claim: Claim, *, unsure: bool = False) -> None:
         """Give a lease back without an attempt; `unsure`: something may have been sent all the same."""

@@ -35,6 +35,7 @@ class SuiteCatalog(PortClient):
         # Not the client's own: nothing is asked over the network.
         self._kept: dict[tuple[str, str], _Kept] = {}
         self._relations: dict[tuple[str, str], Any] = {}
+        self._blueprints: dict[str, str] = {}  # by entity, of those that are gone too
         for name, entity in given.items():
             snapshot = EntitySnapshot(
                 identifier=name,
@@ -50,7 +51,7 @@ class SuiteCatalog(PortClient):
     def change(self, moment: Moment, at: datetime) -> Json:
         """Change an entity as a step says, and give Port's event of it."""
         name = moment.entity or ""
-        blueprint = moment.blueprint or next((kind for kind, other in self._kept if other == name), "")
+        blueprint = moment.blueprint or self._blueprints.get(name, "")
         kept = self._kept.pop((blueprint, name), None)
         # An entity of which nothing was said is there already: its values are not known.
         before = kept.entity if kept else EntitySnapshot(name, blueprint)
@@ -82,6 +83,7 @@ class SuiteCatalog(PortClient):
 
     def _keep(self, entity: EntitySnapshot, at: datetime) -> None:
         self._kept[entity.blueprint, entity.identifier] = _Kept(entity, at)
+        self._blueprints[entity.identifier] = entity.blueprint
         # They belong to the blueprint, and stay when the entity goes.
         self._relations |= {(entity.blueprint, name): value for name, value in entity.relations.items()}
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.errors import Mistake, RulesError, SettingsError, SuiteError, UnreadableChange
-from app.model.change import CatalogChange
+from app.model.change import CREATE, DELETE, CatalogChange
 from app.model.incident import CATALOG_QUEUES
 from app.notifier.registry import SETTINGS_MODELS
 from app.receive.payload import happening_at, parse_event
@@ -109,7 +109,12 @@ def _load(path: Path, name: str, document: Document) -> Suite:
     except SettingsError as error:
         mistakes.append(document.mistake(("rules",), f"rules: {error}"))
     bodies: dict[tuple[int, int], bytes] = {}
+    names: dict[str, int] = {}
     for number, test in enumerate(file.tests):
+        if names.setdefault(test.name, number) != number:
+            mistakes.append(
+                document.mistake(("tests", number, "name"), "name: an earlier test has this name")
+            )
         mistakes += _Reader(path.parent, document, rules, bodies, number, {**file.entities}).read(test)
     if rules is None or mistakes:
         raise RulesError(name, in_order(mistakes, document))
@@ -149,16 +154,18 @@ class _Reader:
     number: int
     known: dict[str, GivenEntity]
     blueprints: dict[str, str] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
 
     def read(self, test: SuiteTest) -> Iterator[Mistake]:
         self.blueprints = {name: entity.blueprint for name, entity in (self.known | test.entities).items()}
-        before = None
+        before, begun = None, set[str]()
         for step, moment in enumerate(test.timeline):
             place = ("tests", self.number, "timeline", step)
             if moment.at is not None and before is not None and moment.at < before:
                 yield self.document.mistake((*place, "at"), "at: is before that of the step above it")
             before = moment.at if moment.at is not None else before
             yield from self._change(moment, step, place)
+            yield from self._ends(moment, place, begun)
             if self.rules is not None:
                 yield from self._names(moment, place, self.rules)
 
@@ -170,6 +177,7 @@ class _Reader:
                 yield self.document.mistake((*place, "body"), f"body: {error}")
             else:
                 self.blueprints[change.entity] = change.blueprint
+                self._note(change.former, change.entity, deleted=change.action == DELETE)
         elif moment.entity is not None:
             if moment.blueprint is not None:
                 self.blueprints[moment.entity] = moment.blueprint
@@ -178,8 +186,37 @@ class _Reader:
                 hint = f"; did you mean {near!r}?" if near else ""
                 text = f"entity: no entity {moment.entity!r} is known here: give its blueprint{hint}"
                 yield self.document.mistake((*place, "entity"), text)
+            elif moment.entity in self.gone and moment.action != CREATE and moment.happened is None:
+                text = (
+                    f"entity: {moment.entity!r} was deleted or renamed above; action: CREATE makes it again"
+                )
+                yield self.document.mistake((*place, "entity"), text)
             if moment.rename is not None:
                 self.blueprints[moment.rename] = self.blueprints.get(moment.entity, "")
+            former = moment.entity if moment.rename is not None else None
+            self._note(former, moment.rename or moment.entity, deleted=moment.action == DELETE)
+
+    def _note(self, former: str | None, entity: str, *, deleted: bool) -> None:
+        """Note which entities are gone after a change."""
+        self.gone -= {entity}
+        self.gone |= {name for name in (former, entity if deleted else None) if name is not None}
+
+    def _ends(self, moment: Moment, place: tuple[Any, ...], begun: set[str]) -> Iterator[Mistake]:
+        """Yield what a step ends and no earlier one began, which is kept in `begun`."""
+        for name in moment.works or ():
+            if name not in begun:
+                text = f"works: no step above lets {name!r} fail"
+                yield self.document.mistake(_there(self.document, (*place, "works"), name), text)
+        if moment.silence == "end" and "" not in begun:
+            yield self.document.mistake((*place, "silence"), "silence: no step above begins one")
+        begun |= {*(moment.fails or ()), *([""] if moment.silence is not None else ())}
+        for key in ("acknowledge", "unacknowledge"):
+            name = getattr(moment, key)
+            if name is not None and name not in self.blueprints:
+                near = nearest(name, self.blueprints)
+                hint = f"; did you mean {near!r}?" if near else ""
+                text = f"{key}: no entity {name!r} is known here{hint}"
+                yield self.document.mistake((*place, key), text)
 
     def _body(self, written: str | dict[str, Any], step: int) -> CatalogChange:
         """Read a body, which stands in a file or in the suite itself."""
@@ -211,6 +248,11 @@ class _Reader:
                         there, f"{key}: {_no('destination', name, destinations, rules)}"
                     )
         by_name = {rule.name for rule in rules.file.rules}
+        pattern = moment.silence.rule if isinstance(moment.silence, SilenceSpan) else "*"
+        if pattern != "*" and not fitting(by_name, pattern):
+            yield self.document.mistake(
+                (*place, "silence", "rule"), f"silence: {_no('rule', pattern, by_name, rules)}"
+            )
         for destination, alerts in (moment.told or {}).items():
             for position, alert in enumerate(alerts or ()):
                 if alert.rule is not None and alert.rule not in by_name:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from app.model.incident import Severity
 from app.rules.values import DURATION, UNITS, Duration, EntityAction, Strict
@@ -39,7 +39,7 @@ def _offset(value: Any) -> Any:
 
 
 def _several(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return value if value is None or isinstance(value, list | tuple) else [value]
 
 
 def _by_destination(value: Any) -> Any:
@@ -107,6 +107,12 @@ class SilenceSpan(Strict):
     """Only of this team's entities; a pattern."""
 
 
+Silencing = Annotated[
+    Annotated[SilenceSpan, Tag("span")] | Annotated[Literal["end"], Tag("end")],
+    Discriminator(lambda value: "end" if isinstance(value, str) else "span"),
+]
+
+
 class ExpectedAlert(Strict):
     """What an alert must be; what is not given may be anything."""
 
@@ -167,7 +173,7 @@ class Moment(Strict):
     """Port sends no webhook of it, so only `reconcile` finds it."""
     body: Text | dict[str, Any] | None = None
     """A whole body as Port sends it, or the name of a file that has one; its time becomes `at`."""
-    silence: SilenceSpan | Literal["end"] | None = None
+    silence: Silencing | None = None
     """A silence begins; or `end`: all of them end."""
     acknowledge: Text | None = None
     """Somebody acknowledges the open incidents of this entity."""
@@ -190,20 +196,17 @@ class Moment(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if mistake := next(filter(None, (self._wrong_change(), self._wrong_act(), self._wrong_look())), None):
-            raise ValueError(mistake)
-        return self
-
-    def _wrong_act(self) -> str | None:
         acts = [key for key in ACTS if getattr(self, key) is not None]
         if len(acts) > 1:
-            return f"has {' and '.join(acts)}: make a step of each"
+            raise ValueError(f"has {' and '.join(acts)}: make a step of each")
+        if mistake := self._wrong_change() or self._wrong_look():
+            raise ValueError(mistake)
         if not acts and not any(getattr(self, key) is not None for key in LOOKS):
-            return (
+            raise ValueError(
                 "does nothing: give what happens (entity, body, silence, acknowledge, reconcile, fails,"
                 " works) or what is to be seen (told, not told, resolved, because)"
             )
-        return None
+        return self
 
     def _wrong_change(self) -> str | None:
         changed = [key.rstrip("_") for key in OF_ENTITY if getattr(self, key) is not None]

@@ -27,7 +27,7 @@ def as_text(suites: Sequence[Suite], results: Results) -> Iterator[str]:
             for unmet in result.unmet:
                 yield from (f"  {line}" for line in _lines(unmet, suite.name))
             yield "  what happened:"
-            yield from (f"  {line}" for line in result.story)
+            yield from (f"  {line}" for line in result.story or ["nothing"])
             yield ""
         number = f"{len(tests)} test{'s' * (len(tests) != 1)}"
         seconds = sum(result.seconds for result in tests)

@@ -45,6 +45,7 @@ class ScriptedNotifier(Notifier):
         self.tried: list[str] = []
         self.taken: list[str] = []
         self.script: list[Exception | Callable[[], Awaitable[None]]] = []
+        self.result = Sent("ok")
 
     async def send(self, parcel: Parcel) -> Sent:
         assert parcel.event
@@ -56,7 +57,7 @@ class ScriptedNotifier(Notifier):
         if answer is not None:
             await answer()
         self.taken += entities
-        return Sent("ok")
+        return self.result
 
     async def close(self) -> None:
         pass

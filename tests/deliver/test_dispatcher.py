@@ -1,7 +1,9 @@
 """The delivery loop over a real store, with a destination that obeys the test, and a clock to move."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from app.deliver.retry import GIVE_UP_AFTER, PROBE_EVERY
 from app.deliver.turn import FAULTS_BEFORE_DEAD
 from app.errors import DeliveryFailed, Scope, StoreUnavailable
 from app.model.delivery import State
+from app.model.incident import Route
+from app.model.notification import Message
 from app.model.times import Micros
-from app.notifier.base import SEND_TIMEOUT
+from app.notifier.base import SEND_TIMEOUT, Sent
 from app.store import queries
 from app.store.clock import StoreClock
 from app.store.rows import Claim
@@ -388,6 +392,36 @@ async def test_the_loop_outlives_a_fault(rig: Rig) -> None:
         rig.dispatcher.wake()
         await until(lambda: rig.notifier.taken == ["one"])
     await faulty.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "table", "state", "detail"),
+    [
+        ([], "messages", State.DELIVERED, "ok; what follows from it is lost by {}: StoreRefuses"),
+        ([ON_HOLD], "deliveries", State.ON_HOLD, "{}: StoreRefuses"),
+        ([], "", State.ON_HOLD, "{}: TypeError"),
+    ],
+)
+async def test_a_fault_while_an_attempt_is_recorded(
+    rig: Rig, tmp_path: Path, script: list[Exception], table: str, state: State, detail: str
+) -> None:
+    """What was sent is not sent again each time that its lease lapses; what was not waits on hold."""
+    await rig.add("one")
+    rig.notifier.script, rig.notifier.result = [*script], Sent("ok", message=Message("C1", "1.1"))
+    if table:
+        rig.sender.fallbacks = {"default": Route("other", "other")}
+        with closing(sqlite3.connect(tmp_path / "listener.db")) as database:
+            refusal = f"BEFORE INSERT ON {table} BEGIN SELECT raise(ABORT, 'no'); END"
+            database.execute(f"CREATE TRIGGER refusal {refusal}")
+    else:  # what is known only after it was sent
+        rig.notifier.result = Sent("ok", 7)  # type: ignore[arg-type]
+    async with rig.running():
+        await rig.attempts(1)
+        rig.move(2 * QUEUE_LEASE)
+        await rig.nothing_more()
+    assert rig.notifier.tried == ["one"]
+    newest = await rig.newest()
+    assert (newest.state, newest.detail) == (state, detail.format("a fault in this program"))
 
 
 async def test_stale(rig: Rig) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.deliver.load import MAX_SUMMED_UP
+from app.deliver.load import MAX_SUMMED_UP, load_claim
 from app.deliver.message import Messages
 from app.deliver.retry import GIVE_UP_AFTER
 from app.deliver.update import update_message
@@ -25,7 +25,7 @@ from app.model.times import Micros
 from app.notifier.base import SEND_TIMEOUT, Parcel, Sent, Story
 from app.rules.kin.affected import Affected
 from app.rules.last_known import LastKnown
-from app.rules.rule import BUILT_IN, RuleSet
+from app.rules.rule import BUILT_IN, Rule, RuleSet
 from app.store import queries
 from app.store.kin.shown import affected
 from app.store.rows import Claim, Waiting
@@ -34,6 +34,7 @@ from app.store.store import Store
 from tests.conftest import NOW
 from tests.deliver.helpers import DEAD, ON_HOLD, PAUSE, TRANSIENT, Rig, ScriptedNotifier
 from tests.notifier.helpers import notification
+from tests.store.family import SERVICE, Catalog
 from tests.store.helpers import LEASE, incoming, sent_to
 from tests.waiting import until
 
@@ -675,3 +676,24 @@ async def test_templates_have_a_time_of_their_own(rig: ChannelRig) -> None:
     assert (attempt.outcome, attempt.unsure) == (Outcome.RETRY, False)
     assert attempt.detail == "its templates took too long; nothing was sent"
     assert slow.tried == []
+
+
+async def test_an_escalation_that_nobody_needs_is_not_counted(tmp_path: Path) -> None:
+    """What ended between the claim and the send is neither listed nor in the numbers of the headline."""
+    rule = Rule.model_validate(SERVICE | {"escalate": {"after": "60s", "send": "pager"}})
+    blueprints = dict.fromkeys(("a", "b"), "service")
+    async with Catalog(f"sqlite:///{tmp_path}/escalated.db", [rule], blueprints) as catalog:
+        for service in blueprints:
+            await catalog.change(service, "Degraded")
+        catalog.second = 60
+        (claim,) = await catalog.claims()
+        await catalog.store.accept([catalog.incoming("a", "Healthy")])
+        load = await load_claim(
+            catalog.store,
+            claim,
+            room=9,
+            why_not=lambda _: None,
+            held=lambda *_: None,
+            clock=lambda: catalog.now,
+        )
+    assert ([one.notification.entity for one in load.listed], load.counts) == (["b"], {"warning": 1})

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import runpy
+import select
 import shutil
 import subprocess
 import sys
@@ -239,3 +240,24 @@ async def test_the_images_healthcheck(tmp_path: Path, slack: StandInSlack) -> No
 def test_the_address_of_the_healthcheck(arguments: list[str], url: str) -> None:
     """It is that of the command line, as `serve` reads it."""
     assert runpy.run_path(str(ROOT / "deploy/healthcheck.py"))["address"](arguments) == url
+
+
+def test_a_check_does_not_outlive_the_tests(tmp_path: Path) -> None:
+    """If something that the tests need cannot be had, the check that runs beside ends with the script."""
+    scripts, begun = tmp_path / "scripts", tmp_path / "begun"
+    scripts.mkdir()
+    shutil.copy(ROOT / "scripts" / "test", scripts)
+    parts = {
+        "_venv": f"set -euo pipefail; cd {tmp_path}",
+        "check": f"#!/bin/sh\nsh -c 'touch {begun}; sleep 20'",
+        "_promtool": f"until [ -e {begun} ]; do sleep 0.05; done; exit 7",
+    }
+    for name, text in parts.items():
+        (scripts / name).write_text(text)
+        (scripts / name).chmod(0o755)
+    alive, held = os.pipe()
+    done = subprocess.run([scripts / "test"], check=False, pass_fds=[held])
+    os.close(held)
+    assert done.returncode == 7
+    assert select.select([alive], [], [], 5)[0]  # nobody holds the other end any more
+    os.close(alive)

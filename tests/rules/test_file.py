@@ -1,6 +1,7 @@
 """The rules file: what it says, and what is said of its mistakes."""
 
 import json
+import sys
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from app.rules import file as rules_file
 from app.rules.file import Rules, file_model
 from app.rules.rule import BUILT_IN
 from app.rules.targets import ByPort, ByTeam, ByTemplate
+from app.rules.yaml_text import read_yaml
 from tests.rules.mistakes import MISTAKES
 
 ROOT = Path(__file__).parents[2]
@@ -288,6 +290,31 @@ def test_an_alias_brings_its_parts() -> None:
 
 
 BUILT_IN_LIKE = with_rule(when={"property": "cpu"}).file.rules[0].when
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["  - {<<: *a}\n", "  - *a\n", "  - {b: 1}\n"],
+)
+def test_a_file_twice_as_long_takes_twice_as_long(part: str) -> None:
+    """Whatever it repeats: counted in calls."""
+    calls = [_calls(f"x: &a {{b: 1, c: 2}}\ny:\n{part * number}") for number in (50, 100, 200)]
+    assert calls[2] - calls[1] < 2.2 * (calls[1] - calls[0])
+
+
+def _calls(text: str) -> int:
+    calls = 0
+
+    def count(_: Any, event: str, __: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        read_yaml(text, {}, name="rules")
+    finally:
+        sys.setprofile(None)
+    return calls
 
 
 def test_each_program_is_compiled_once() -> None:

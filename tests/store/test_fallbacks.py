@@ -94,7 +94,12 @@ async def test_a_channel_of_the_catalog_that_rests(store: Store) -> None:
     claims = await take(store, 0)
     await store.record(claims["default"], on_hold())
     await store.record(claims["#team-b"], attempt(Outcome.RETRY, wait=60))
-    assert entities((await take(store, 1))["ops"]) == ["one"]
+    told = (await take(store, 1))["ops"]
+    assert entities(told) == ["one"]
+    await store.record(told, delivered(second=1))
+    await store.record((await take(store, 61))["#team-b"], on_hold())
+    (mine,) = (await take(store, 62))["ops"].deliveries
+    assert mine.notification.instead == "for #team-b, which is on hold: said"
 
 
 @pytest.mark.parametrize("released", [True, False])

@@ -18,7 +18,7 @@ from app.store import queries
 from app.store.actions import Action, Verb, act
 from app.store.clock import MOVES
 from app.store.follow import follow, follow_escalations
-from app.store.kin import causes
+from app.store.kin import members
 from app.store.opening import open_store
 from app.store.rows import Attempt
 from app.store.transaction import Transaction
@@ -137,7 +137,7 @@ async def test_what_only_explains_is_no_group(database: str) -> None:
     async with Catalog(database, rules(**QUIET), {"eu-1": "cluster"}) as catalog:
         await catalog.change("eu-1", "Down")
         key = ("cluster-health", "cluster", "eu-1")
-        assert await catalog.store.write(causes.counted, {key}, to_micros(NOW)) == {}
+        assert await catalog.store.write(members.counted, {key}, to_micros(NOW)) == {}
 
 
 @DATABASES

@@ -128,6 +128,15 @@ def test_the_examples_of_the_guide(tmp_path: Path, capsys: pytest.CaptureFixture
             ["expected: oncall is told nothing", "+0s  → oncall     opened: shop by rule 'down'"],
         ),
         (
+            "{acknowledge: shop, because: x}",
+            ["expected: shop has an open incident", "happened:  it has none", "what happened:\n  nothing"],
+        ),
+        (
+            "{entity: shop, action: DELETE}\n      - "  # noqa: ISC004 - one text
+            "{at: +1m, entity: shop, action: CREATE, set: {status: Down}, told: job}",
+            ["+1m  change       CREATE service shop"],
+        ),
+        (
             "{entity: shop, set: {status: Down}}\n      - "  # noqa: ISC004 - one text
             "{entity: b, blueprint: service, set: {status: Down}, told: {oncall: [opened, opened]}}",
             ["not sent before +1s: opened: b by rule 'down'"],
@@ -193,6 +202,35 @@ def test_what_does_not_hold(
         ("  - {name: a, timeline: [{body: none.json}]}", "body: none.json cannot be read: No such file"),
         ("  - {name: a, timeline: [{silence: {for: long}}]}", "for: must be a time such as 30s"),
         ("  - {name: a, timeline: [{told: {oncall: opened}, resolved: oncall}]}", "looks at oncall twice"),
+        ("  - {name: a, timeline: [{entity: shop, body: {}}]}", "has entity and body: make a step of each"),
+        ("  - {name: a, timeline: [{silence: {fro: 1h}}]}", "'fro' is not known here; did you mean 'for'?"),
+        (
+            "  - {name: a, timeline: [{silence: {for: 1h, rule: dwn}}]}",
+            "rules.yaml has no rule 'dwn'; did you mean 'down'?",
+        ),
+        ("  - {name: a, timeline: [{silence: end}]}", "silence: no step above begins one"),
+        ("  - {name: a, timeline: [{works: oncall}]}", "works: no step above lets 'oncall' fail"),
+        (
+            "  - {name: a, timeline: [{acknowledge: shpo}]}",
+            "acknowledge: no entity 'shpo' is known here; did you mean 'shop'?",
+        ),
+        ("  - {name: a, timeline: [{reconcile: yea}]}", "reconcile: must be true"),
+        (
+            "  - {name: a, timeline: [{told: oncall, because: 5}]}",
+            "because: must be text; put it in quotes",
+        ),
+        (
+            "  - {name: a, timeline: [{entity: shop, action: DELETE}, {entity: shop, set: {a: 1}}]}",
+            "entity: 'shop' was deleted or renamed above; action: CREATE makes it again",
+        ),
+        (
+            "  - {name: a, timeline: [{entity: shop, rename: mall}, {entity: shop, action: DELETE}]}",
+            "entity: 'shop' was deleted or renamed above",
+        ),
+        (
+            "  - {name: a, timeline: [{told: oncall}]}\n  - {name: a, timeline: [{told: oncall}]}",
+            "7: test 'a': name: an earlier test has this name",
+        ),
         (
             "  - {name: a, timeline: [{at: +2m, told: oncall}, {at: +1m, told: oncall}]}",
             "is before that of the step",
@@ -205,8 +243,9 @@ def test_a_mistake(folder: Path, tests: str, mistake: str) -> None:
     """A mistake is a sentence with the suite's name and the line."""
     with pytest.raises(SuiteError) as error:
         load_suite(write(folder, tests))
-    assert re.match(r".*/a\.suite\.yaml:6: ", str(error.value))
+    assert re.match(r".*/a\.suite\.yaml:[67]: ", str(error.value))
     assert mistake in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

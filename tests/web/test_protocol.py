@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import pytest
+import structlog
 import uvicorn
 import uvloop
 from starlette.applications import Starlette
@@ -56,6 +57,12 @@ async def _at_once(_: Request) -> Response:
     return Response("refused", 401)
 
 
+async def _bound(_: Request) -> Response:
+    before = structlog.contextvars.get_contextvars()
+    structlog.contextvars.bind_contextvars(change="of this request")
+    return JSONResponse(before)
+
+
 async def _whether_direct(request: Request) -> Response:
     failed = request.scope.get(FAILURE)
     if failed is None:
@@ -83,7 +90,11 @@ async def address(caplog: pytest.LogCaptureFixture) -> AsyncIterator[tuple[str, 
     """A server that has the limits; at the end it has logged no traceback."""
     methods = ["GET", "POST", "OPTIONS"]
     routes = [Route("/a", _echo, methods=methods), Route("/refuses", _at_once, methods=methods)]
-    routes += [Route("/large", _large), Route("/api/slack", _whether_direct, methods=["POST"])]
+    routes += [
+        Route("/large", _large),
+        Route("/bound", _bound),
+        Route("/api/slack", _whether_direct, methods=["POST"]),
+    ]
     app = Starlette(routes=routes, lifespan=_taking)
     config = uvicorn.Config(app, port=0, http=Impatient, log_config=None, timeout_keep_alive=1)
     server = uvicorn.Server(config)
@@ -227,6 +238,12 @@ async def test_pipelined(address: tuple[str, int]) -> None:
     answer, closed = await talk(address, GET * 1000)
     assert closed
     assert answer.count(b"HTTP/1.1 200") <= MAX_PIPELINED + 1
+
+
+async def test_log_lines_of_one_request_are_not_about_another(address: tuple[str, int]) -> None:
+    """What is pipelined is begun by the request before, and does not name its change."""
+    answer, _ = await talk(address, (b"GET /bound HTTP/1.1\r\n" + HOST + b"\r\n") * 3, seconds=1)
+    assert answer.count(b"\r\n\r\n{}") == 3
 
 
 async def test_what_follows_a_request_does_not_undo_it(address: tuple[str, int]) -> None:

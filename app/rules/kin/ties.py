@@ -58,17 +58,23 @@ class Kin:
 
     def _ties(self, known: "LastKnown | None", severity: Severity | None) -> tuple[Tie, ...]:
         ties: dict[tuple[str, str, str], Tie] = {}
+        for way in self.ways(severity):
+            value = self._value(way.field, known)
+            for name in _identifiers(value) if way.counts_from is None else groups_in(value):
+                tie = way._replace(entity=name)
+                ties[tie.key] = tie if tie.key not in ties else tie._replace(quiets=True)
+        return tuple(sorted(ties.values()))
+
+    def ways(self, severity: Severity | None = None) -> Iterable[Tie]:
+        """Give the ties that an incident can have, each without the entity that its own one leads to."""
         while_ = self.rule.quiet_while
         if while_ is not None and (severity != "critical" or while_.critical):
-            entities = _identifiers(self._value(f"relations.{while_.relation}", known))
-            above = (Tie(while_.rule, blueprint, entity) for entity in entities for blueprint in self.above)
-            ties = {tie.key: tie for tie in above}
+            for blueprint in self.above:
+                yield Tie(while_.rule, blueprint, "", field=f"relations.{while_.relation}")
         for group in self.groups:
             quiets = group.members == "quiet" and severity != "critical"
-            for name in groups_in(self._value(group.by.field, known)) if group.by else ():
-                tie = Tie(group.name, blueprint_of(group), name, quiets, counts_from=0)
-                ties[tie.key] = tie._replace(quiets=quiets or tie.key in ties)
-        return tuple(sorted(ties.values()))
+            if group.by is not None:
+                yield Tie(group.name, blueprint_of(group), "", quiets, 0, group.by.field)
 
     @property
     def is_vague(self) -> bool:

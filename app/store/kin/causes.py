@@ -1,16 +1,17 @@
 """Incidents that explain others: what is quiet under them, until they end."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import orjson
 
+from app.model.incident import Tie
 from app.model.times import Micros, from_micros, to_micros
 from app.store.columns import UNTIL_RELEASED
 from app.store.group import Group, entity_of, former_of
 from app.store.kin.relatives import chains
-from app.store.kin.state import FamilyState, TieKey
+from app.store.kin.state import FamilyState
 from app.store.queries import messages
 from app.store.transaction import Columns, Transaction
 
@@ -21,6 +22,7 @@ TIE_COLUMNS: Columns = {
     "entity": "text",
     "quiets": "boolean",
     "counts_from": "bigint",
+    "field": "text",
 }
 REFRESH_AFTER = timedelta(seconds=5)
 """So long the message of an incident waits for more news of what is quiet under it, before it is updated."""
@@ -38,7 +40,8 @@ async def settle(tx: Transaction, state: FamilyState, ids: Sequence[int], now: M
         ids: The changes as the store numbers them, in their order.
         now: The time.
     """
-    await _put_ties(tx, state)
+    moved = {id_: incident.ties for id_, incident in state.moved.items()}
+    await put_ties(tx, moved, state.tied)
     if limits := [(id_, *numbers) for id_, numbers in state.limits.items()]:
         await tx.execute_many("UPDATE incidents SET at_least = $2, until = $3 WHERE id = $1", limits)
     fresh = {id_: ids[number] for id_, number in state.fresh.items()}
@@ -54,12 +57,14 @@ async def settle(tx: Transaction, state: FamilyState, ids: Sequence[int], now: M
         await refresh(tx, state.stirred, now, loud=loud)
 
 
-async def _put_ties(tx: Transaction, state: FamilyState) -> None:
-    moved = {id_: incident.ties for id_, incident in state.moved.items()}
-    changed = {id_: ties for id_, ties in moved.items() if ties != state.tied.get(id_, ())}
-    if old := [(id_,) for id_ in changed if id_ in state.tied]:
+async def put_ties(
+    tx: Transaction, ties: Mapping[str, tuple[Tie, ...]], before: Mapping[str, tuple[Tie, ...]]
+) -> None:
+    """Write the ties of incidents, by id, given what they were."""
+    changed = {id_: tied for id_, tied in ties.items() if tied != before.get(id_, ())}
+    if old := [(id_,) for id_ in changed if id_ in before]:
         await tx.execute_many("DELETE FROM incident_ties WHERE incident_id = $1", old)
-    if new := [(id_, *tie) for id_, ties in changed.items() for tie in ties]:
+    if new := [(id_, *tie) for id_, tied in changed.items() for tie in tied]:
         await tx.insert_many("incident_ties", TIE_COLUMNS, new)
 
 
@@ -193,60 +198,6 @@ async def end_quiet(tx: Transaction, incidents: Sequence[str], now: Micros) -> N
 
 def _waits(tx: Transaction) -> str:
     return tx.waits.replace("state", "deliveries.state")
-
-
-async def untie(tx: Transaction, incidents: Sequence[str], now: Micros) -> dict[str, str]:
-    """Untie incidents that are closed, by id, and give those of groups that end by it, each with the reason.
-
-    The messages of what stood for them are updated soon.
-    """
-    rows = await tx.fetch(
-        "DELETE FROM incident_ties WHERE incident_id = ANY($1)"
-        " RETURNING rule, blueprint, entity, counts_from IS NOT NULL",
-        list(incidents),
-    )
-    causes = await tx.fetch(
-        "SELECT DISTINCT quiet FROM incidents WHERE id = ANY($1) AND quiet IS NOT NULL ORDER BY 1",
-        list(incidents),
-    )
-    keys = {(rule, blueprint, entity) for rule, blueprint, entity, counts in rows if counts}
-    groups = await counted(tx, keys, now)
-    if stirred := [*(row[0] for row in causes), *(name for name, why in groups.items() if not why)]:
-        await refresh(tx, stirred, now)
-    return {name: why for name, why in groups.items() if why}
-
-
-async def counted(tx: Transaction, keys: Collection[TieKey], now: Micros) -> dict[str, str]:
-    """Count the members of groups that are open, and give the groups' incidents, each with why it ends.
-
-    The reason is empty if it does not: one that would open again with those that count later stays.
-    """
-    if not keys:
-        return {}
-    members = (
-        "SELECT count(*) FROM incident_ties AS ties WHERE ties.rule = $1 AND ties.blueprint = $2"
-        " AND ties.entity = $3 AND counts_from"
-    )
-    rows = await tx.fetch_each(
-        f"SELECT id, at_least, CASE WHEN due_at > $4 THEN at_least - 1 ELSE until END,"
-        f" ({members} IS NOT NULL), ({members} <= $4)"
-        # What only explains others, and groups nothing, has none: it does not end with them.
-        " FROM incidents WHERE rule = $1 AND blueprint = $2 AND entity = $3 AND resolved_at IS NULL"
-        " AND at_least IS NOT NULL",
-        ("text", "text", "text", "bigint"),
-        [(*key, now) for key in sorted(keys)],
-    )
-    return {
-        name: few(count) if all_ < at_least and count <= (until or 0) else ""
-        for name, at_least, until, all_, count in rows
-    }
-
-
-def few(count: int) -> str:
-    """Say why a group's incident ends though no change brought that: so many members are open."""
-    if not count:
-        return "nothing of what it counts is open any more"
-    return f"only {count:,} of what it counts {'is' if count == 1 else 'are'} open"
 
 
 async def below(tx: Transaction, incidents: Sequence[str]) -> list[str]:

@@ -63,15 +63,20 @@ async def look_up_ties(
     """Read the ties of the incidents of changes, by id, into a group; one that has none is left out."""
     if not incidents or not any(incoming.kins for _, incoming in batch):
         return {}
+    group.family = FamilyState(tied=await ties_of(tx, incidents))
+    return group.family.tied
+
+
+async def ties_of(tx: Transaction, incidents: Collection[str]) -> dict[str, tuple[Tie, ...]]:
+    """Read the ties of incidents, by id; one that has none is left out."""
     rows = await tx.fetch(
-        "SELECT incident_id, rule, blueprint, entity, quiets, counts_from FROM incident_ties"
+        "SELECT incident_id, rule, blueprint, entity, quiets, counts_from, field FROM incident_ties"
         " WHERE incident_id = ANY($1) ORDER BY incident_id",
         list(incidents),
     )
-    group.family = state = FamilyState()
-    tied = state.tied
-    for incident_id, rule, blueprint, entity, quiets, counts_from in rows:
-        tie = Tie(rule, blueprint, entity, bool(quiets), counts_from)
+    tied: dict[str, tuple[Tie, ...]] = {}
+    for incident_id, rule, blueprint, entity, quiets, counts_from, field in rows:
+        tie = Tie(rule, blueprint, entity, bool(quiets), counts_from, field)
         tied[incident_id] = tuple(sorted((*tied[incident_id], tie))) if incident_id in tied else (tie,)
     return tied
 

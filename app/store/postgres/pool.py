@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from app.errors import StoreUnavailable
+from app.errors import StoreRefuses, StoreUnavailable
 from app.store.database_url import for_asyncpg
 
 _T = TypeVar("_T")
@@ -197,6 +197,7 @@ async def _errors_named() -> AsyncIterator[None]:
         raise StoreUnavailable("the database does not answer in time") from None
     except asyncpg.PostgresError as error:
         said, *_ = str(error).split("\n")  # without its details, which may show a row
-        raise StoreUnavailable(f"the database says: {said}") from None
+        refused = isinstance(error, asyncpg.IntegrityConstraintViolationError | asyncpg.DataError)
+        raise (StoreRefuses if refused else StoreUnavailable)(f"the database says: {said}") from None
     except CONNECTION_ERRORS as error:
         raise StoreUnavailable(f"no connection to the database: {error}") from None

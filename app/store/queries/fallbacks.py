@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from app.model.incident import CATALOG_QUEUES, Route, Step
+from app.model.incident import CATALOG_QUEUES, Route, Step, place_of
 from app.model.notification import Notification
 from app.model.times import Micros, to_micros
 from app.store.columns import told_json
@@ -97,7 +97,7 @@ async def _copy(
         if notification.step.of_job(ended=notification.ended) not in route.steps:
             continue
         marked = notification.but(
-            instead=notification.instead or f"for {destination}, which is on hold: {why}"
+            instead=notification.instead or f"for {place_of(destination, queue)}, which is on hold: {why}"
         )
         await _tell_to_the_end(tx, incident_id, route)
         copies.append(

@@ -1,7 +1,7 @@
 """The incidents, as the page, the API and the commands show them; closed where no change will end them."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -11,11 +11,11 @@ from app.model.times import MICRO, from_micros, micros_or_none, to_micros
 from app.rules.kin.quiet import waits
 from app.store.columns import UNTIL_RELEASED, told_json
 from app.store.cursor import LAST, number_of, page_of
-from app.store.kin import causes, shown
+from app.store.kin import causes, members, shown
 from app.store.queries import deliveries, reports
 from app.store.queries.accept import INCIDENT, incident_of
 from app.store.rows import NewDelivery, notification_json, notification_of
-from app.store.transaction import Row, Transaction
+from app.store.transaction import EntityKey, Row, Transaction
 from app.store.views import IncidentFilter, IncidentRow, Page
 
 LAST_NOTIFICATION = (
@@ -157,7 +157,7 @@ async def close(tx: Transaction, names: Sequence[str], why: str, now: datetime) 
         alerts += await alerts_of(tx, incident, Step.RESOLVED, lambda last: last.closing(why, now), now)
     await deliveries.insert(tx, alerts)
     await reports.announce(tx, cancelled, at)
-    for group, reason in (await causes.untie(tx, [*ids], at)).items():
+    for group, reason in (await members.untie(tx, [*ids], at)).items():
         closed += await close(tx, [group], reason, now)
     return closed
 
@@ -237,8 +237,11 @@ async def put_told(tx: Transaction, incident: Incident) -> None:
     await tx.execute("UPDATE incidents SET told = $1 WHERE id = $2", told_json(incident.told), incident.id)
 
 
-async def locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
-    """Read those of some incidents, by id, that are open; until the end they stay as they are."""
+async def locked(tx: Transaction, names: Sequence[str], more: Collection[EntityKey] = ()) -> list[Incident]:
+    """Read those of some incidents, by id, that are open; until the end they stay as they are.
+
+    So do those of `more` entities.
+    """
     where = "FROM incidents WHERE id = ANY($1) AND resolved_at IS NULL ORDER BY id"
     entities = await tx.fetch(  # and of what they are tied to: it may end with them
         "SELECT incidents.blueprint, incidents.entity, ties.blueprint, ties.entity FROM incidents"
@@ -248,7 +251,8 @@ async def locked(tx: Transaction, names: Sequence[str]) -> list[Incident]:
     )
     if not entities:
         return []
-    await tx.lock({key for row in entities for key in ((row[0], row[1]), (row[2], row[3])) if key[0]})
+    pairs = {key for row in entities for key in ((row[0], row[1]), (row[2], row[3])) if key[0]}
+    await tx.lock(pairs.union(more))
     below = await causes.below(tx, names)
     await tx.lock_rows("incidents", sorted({*names, *below}))
     return [incident_of(row) for row in await tx.fetch(f"SELECT {INCIDENT} {where}", list(names))]

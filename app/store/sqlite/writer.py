@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from app.errors import StoreUnavailable
+from app.errors import StoreRefuses, StoreUnavailable
 from app.observe.watch import NOBODY, Watch
 from app.store.sqlite.schema import LONG_LOG_BYTES, WAL_BYTES, advice
 
@@ -78,7 +78,9 @@ class _Files:
 
     def unavailable(self, error: Exception) -> StoreUnavailable:
         """Say what SQLite says, and what to do if a file is damaged."""
-        return StoreUnavailable(f"the database says: {error}{advice(error, self._paths[0])}")
+        refused = isinstance(error, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.InterfaceError)
+        kind = StoreRefuses if refused else StoreUnavailable
+        return kind(f"the database says: {error}{advice(error, self._paths[0])}")
 
     def _error(self, path: object) -> sqlite3.OperationalError:
         reason = f"the file {path} was moved, replaced or deleted while it was open: restart the listener"

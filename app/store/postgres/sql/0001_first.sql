@@ -69,6 +69,7 @@ CREATE TABLE incident_ties (
     entity      TEXT    NOT NULL,
     quiets      BOOLEAN NOT NULL,            -- nobody is alerted of it while the other one is open
     counts_from BIGINT ,                     -- the other one is that of a group, in which it counts from then on
+    field       TEXT    NOT NULL,            -- the field of its entity that leads to the other one
     PRIMARY KEY (incident_id, rule, blueprint, entity)
 );
 CREATE INDEX incidents_tied_to ON incident_ties (blueprint, entity, rule, counts_from, incident_id);
