@@ -204,6 +204,13 @@ async def test_incidents_worst_first(store: Store, views: Store) -> None:
     )
     worst = await views.read(queries.incidents.worst, 9)
     assert [one.incident.entity for one in worst] == ["worst", "old", "new", "mild"]
+    pages, before = [], None
+    while not pages or before:
+        page = await views.read(
+            queries.incidents.page, is_open=True, worst_first=True, before=before, limit=1
+        )
+        pages, before = [*pages, *page.rows], page.next
+    assert pages == worst
     assert worst[0].last is not None
     assert worst[0].last.title == "Notification Service"
     assert await views.read(queries.incidents.incident, "i-worst") == worst[0]
