@@ -99,7 +99,7 @@ def test_a_seed_again() -> None:
     runs = [
         subprocess.check_output(command, cwd=ROOT, env={"PYTHONHASHSEED": seed}, text=True) for seed in "12"
     ]
-    stories = [run.rpartition("1 seeds")[0] for run in runs]
+    stories = [run.rpartition("1 seed,")[0] for run in runs]
     assert "answered 202" in stories[0]
     assert stories[0] == stories[1]
 
@@ -119,6 +119,29 @@ def test_a_planted_mistake(mistake: str) -> None:
 def test_each_mistake_can_be_planted() -> None:
     """What it changes is still in a statement that runs: one that changes nothing would survive for ever."""
     assert simulate("--plantable") == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mistake"),
+    [
+        ("--seeds 0", "--seeds: must be a whole number of 1 or more, not '0'"),
+        ("--first -1", "--first: must be a whole number of 1 or more, not '-1'"),
+        ("--minutes 0", "--minutes: must be a number above 0"),
+        ("--minutes nan", "--minutes: must be a number above 0"),
+        ("--without kil", "--without: there is no fault 'kil'; did you mean kill?"),
+        ("--mute kill", "--mute: must be a fault and a number, such as kill#2, not 'kill'"),
+        ("--mute kil#2", "--mute: there is no fault 'kil'; did you mean kill?"),
+        ("--seed 1 --seeds 2", "leave out --seeds and --first"),
+        ("--mutants --seed 1 --trace", "leave out --seed and --trace"),
+        ("--mutants --report", "not allowed with argument --mutants"),
+    ],
+)
+def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: str, mistake: str) -> None:
+    """What would run nothing, or something else than was meant, is refused."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments.split())
+    assert end.value.code == 2
+    assert mistake in capsys.readouterr().err
 
 
 @pytest.mark.timeout(300)
