@@ -23,8 +23,8 @@ SEEDS = 200
 MUTANT_SEEDS = 200
 Tally = tuple[Counter[str], Counter[str], list[int]]
 """How many there were of what, how often each fault struck, and which seeds broke a promise."""
-ALL_STATEMENTS = (7, 2, 3, *range(8, 30))
-"""Seeds whose nights run each statement that a mistake changes: at the time of writing, the first three."""
+ALL_STATEMENTS = (26, 130, 115, 151, 149, *range(7, 30))
+"""Seeds whose nights run each statement that a mistake changes: at the time of writing, the first two."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -215,7 +215,7 @@ async def _settled(world: World, listeners: list[Listener], quiet_since: float) 
         if not released and ready and (runtime := ready[0].runtime) and (process := ready[0].process):
             released = True
             world.tries.append(loop.time())
-            for destination in ("rocket", "star", "nova", "pager", "ops"):
+            for destination in (name for kind in world.kinds for name in kind.destinations):
                 process.start(runtime.store.release_hold(destination, runtime.store.clock()))
         settled_at = max(kind.settled_at() for kind in world.kinds)
         # What changed after a comparison began, which may wait for Port, is compared the next time only.
