@@ -25,7 +25,7 @@ from app.cli.base import (
 from app.cli.remote import Remote, Token, Url, remote
 from app.errors import ListenerError, SettingsError
 from app.model.delivery import State
-from app.model.incident import RANKS, Person, Severity, place_of
+from app.model.incident import Person, Severity, place_of
 from app.model.notification import one_line
 from app.notifier.base import duration
 from app.observe.logs import configure_logging
@@ -67,10 +67,8 @@ def list_incidents(
     which: dict[str, Any] = {"severity": severity, "entity": entity, "blueprint": blueprint, "team": team}
     which |= {"rule": rule, "acknowledged": False if unacknowledged else None}
     if listener := remote(url, token):
-        state, most = (None, limit) if all_ else ("open", MAX_NUMBER)  # the API's order is another one
-        rows = listener.ask_pages("/incidents", IncidentOut, most, state=state, **which)
-        if not all_:
-            rows = sorted(rows, key=lambda row: (-RANKS[row.severity], row.opened_at))[:limit]
+        which |= {} if all_ else {"state": "open", "order": "worst"}
+        rows = listener.ask_pages("/incidents", IncidentOut, limit, **which)
     else:
         rows = run_with_store(lambda store: _read(store, IncidentFilter(**which), limit, all_=all_))
     if as_json:

@@ -122,6 +122,9 @@ def load_rules(
     """
     check_jq = lru_cache(maxsize=None)(check_jq)  # compiling takes 4 ms, and programs are often repeated
     document = read_yaml(text, environment, name=name)
+    if "tests" in document.tree and isinstance(document.tree.get("rules"), str):
+        suite = "this is a suite, the tests of a rules file; `rules test --suite` runs it"
+        raise RulesError(name, [document.mistake(("rules",), suite)])
     mistakes = list(document.mistakes)
     file = None
     try:

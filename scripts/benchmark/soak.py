@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import cycle
 from json import dumps, loads
+from math import inf
 
 import httpx
 
@@ -298,6 +299,8 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (default 10)")
     options = parser.parse_args(arguments)
+    if not 0 < options.minutes < inf:
+        parser.error("--minutes must be a number above 0")
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         jobs = stack.enter_context(stand_in())

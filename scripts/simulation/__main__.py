@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from math import inf
 from time import process_time
 
 from scripts.simulation.chance import UNPROVEN
@@ -16,10 +18,13 @@ from scripts.simulation.report import write_report
 from scripts.simulation.run import Outcome, Plan, simulate
 from scripts.simulation.smaller import smallest
 
-SEEDS_OF_A_PROCESS = 100  # what is left of the dead is kept, some megabytes a seed
+SEEDS_OF_A_PROCESS = 50  # what is left of the dead is kept, some megabytes a seed
+SEEDS = 200
 MUTANT_SEEDS = 200
-ALL_STATEMENTS = (7, 2, 3, *range(8, 30))
-"""Seeds whose nights run each statement that a mistake changes: at the time of writing, the first three."""
+Tally = tuple[Counter[str], Counter[str], list[int]]
+"""How many there were of what, how often each fault struck, and which seeds broke a promise."""
+ALL_STATEMENTS = (26, 130, 115, 151, 149, *range(7, 30))
+"""Seeds whose nights run each statement that a mistake changes: at the time of writing, the first two."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,16 +33,22 @@ def main(arguments: Sequence[str]) -> int:
         prog="scripts/simulate",
         description="Runs the listener in a simulated world, whose faults come from a seed.",
     )
-    parser.add_argument("--seeds", type=int, default=200, help="how many seeds to run (default 200)")
-    parser.add_argument("--first", type=int, default=1, help="the first of them (default 1)")
-    parser.add_argument("--seed", type=int, nargs="+", help="run these only")
+    parser.add_argument("--seeds", type=_whole, help=f"how many seeds to run (default {SEEDS})")
+    parser.add_argument("--first", type=_whole, help="the first of them (default 1)")
+    parser.add_argument("--seed", type=_whole, nargs="+", help="run these only")
+    parser.add_argument("--piece", type=int, nargs="+", help=argparse.SUPPRESS)
     parser.add_argument(
-        "--minutes", type=float, default=4.0, help="how long each disturbs, virtual (default 4)"
+        "--minutes", type=_minutes, default=4.0, help="how long each disturbs, virtual (default 4)"
     )
     parser.add_argument("--as-is", action="store_true", help="do not make a failing one smaller")
     parser.add_argument("--trace", action="store_true", help="print everything that happened")
     parser.add_argument(
-        "--without", nargs="*", default=[], metavar="FAULT", help=f"of {', '.join(ALL_FAULTS)}"
+        "--without",
+        nargs="*",
+        default=[],
+        type=_fault,
+        metavar="FAULT",
+        help=f"of {', '.join(ALL_FAULTS)}",
     )
     parser.add_argument(
         "--kinds",
@@ -56,29 +67,94 @@ def main(arguments: Sequence[str]) -> int:
         help=f"faults that are not survived yet: {', '.join(UNPROVEN) or 'none'}",
     )
     parser.add_argument(
-        "--mute", nargs="*", default=[], metavar="FAULT#N", help="occurrences that do not happen"
+        "--mute",
+        nargs="*",
+        default=[],
+        type=_occurrence,
+        metavar="FAULT#N",
+        help="changes and faults that do not happen: kill#2 is the third kill",
     )
     parser.add_argument("--plant", choices=sorted(MUTANTS), metavar="MISTAKE", help="plant a mistake")
-    parser.add_argument(
-        "--mutants", action="store_true", help="plant each mistake, and show which seed finds it"
+    whole = parser.add_mutually_exclusive_group()
+    whole.add_argument(
+        "--mutants",
+        action="store_true",
+        help=f"plant each mistake, and show which of {MUTANT_SEEDS} seeds finds it",
     )
-    parser.add_argument(
+    whole.add_argument(
         "--plantable",
         action="store_true",
         help="look whether each mistake has still what to change",
     )
     parser.add_argument("--find", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--report", action="store_true", help="run all this, and write docs/reliability.md")
-    parser.add_argument("--tally", action="store_true", help=argparse.SUPPRESS)
+    whole.add_argument("--report", action="store_true", help="run all this, and write docs/reliability.md")
     options = parser.parse_args(arguments)
+    if options.seed and (options.seeds or options.first):
+        parser.error("--seed names the seeds: leave out --seeds and --first")
+    if options.mutants or options.plantable or options.report:
+        useless = ["seed", "trace", "plant", "kinds", "without", "mute", "as_is"]
+        useless += [] if options.report else ["seeds", "first"]
+        if given_too := [f"--{name.replace('_', '-')}" for name in useless if getattr(options, name)]:
+            parser.error(f"leave out {' and '.join(given_too)}: the mistakes have seeds of their own")
     os.environ.clear()  # nothing of this machine's configuration is to matter
     if options.report:
-        return _report(options.first, options.seeds, options.minutes)
+        return _report(_seeds(options), options.minutes)
     if options.plantable or options.find or options.mutants:
         return _of_mutants(options)
-    seeds = options.seed or range(options.first, options.first + options.seeds)
-    if len(seeds) > SEEDS_OF_A_PROCESS:
-        return _in_processes(arguments, options.first, len(seeds))
+    seeds = _seeds(options)
+    if not options.piece and len(seeds) > SEEDS_OF_A_PROCESS:
+        total, _, broken = _in_pieces(arguments, seeds)
+    else:
+        total, struck, broken = _run(options, seeds)
+        if options.piece:
+            print(json.dumps([total, struck, broken]))
+            return int(bool(broken))
+    verdict = (
+        f"promises were BROKEN by seed {', '.join(map(str, broken))}" if broken else "every promise was kept"
+    )
+    hours = f"{total['virtual_seconds'] / 3600:.1f} virtual hours in {total['cpu_seconds']} s"
+    print(f"{_counted(total)}, {hours}: {verdict}")
+    return int(bool(broken))
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, not {text!r}")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, such as 4 or 0.5, not {text!r}")
+    return minutes
+
+
+def _fault(text: str) -> str:
+    if text not in ALL_FAULTS and text not in UNPROVEN:
+        near = get_close_matches(text, ALL_FAULTS, 1)
+        hint = f"; did you mean {near[0]}?" if near else "; --help lists them"
+        raise argparse.ArgumentTypeError(f"there is no fault {text!r}{hint}")
+    return text
+
+
+def _occurrence(text: str) -> str:
+    fault, _, number = text.partition("#")
+    if not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a fault and a number, such as kill#2, not {text!r}")
+    return text if fault == "change" else f"{_fault(fault)}#{number}"
+
+
+def _seeds(options: argparse.Namespace) -> Sequence[int]:
+    first = options.first or 1
+    return options.piece or options.seed or range(first, first + (options.seeds or SEEDS))
+
+
+def _run(options: argparse.Namespace, seeds: Sequence[int]) -> Tally:
+    """Run seeds in this process; print what breaks a promise, and give the tally."""
     total, struck, broken = Counter[str](seeds=len(seeds)), Counter[str](), list[int]()
     began = process_time()
     for seed in seeds:
@@ -101,19 +177,16 @@ def main(arguments: Sequence[str]) -> int:
         if outcome.broken:
             broken.append(seed)
             _show(plan, outcome, options.plant, again=not (options.trace or options.as_is))
-    if options.tally:
-        print(json.dumps([total, struck, broken]))
-        return int(bool(broken))
-    print(
-        f"{_counted(total)}, {total['virtual_seconds'] / 3600:.1f} virtual hours"
-        f" in {process_time() - began:.0f} s:"
-        f" {'promises were BROKEN' if broken else 'every promise was kept'}"
+    total["cpu_seconds"] = round(process_time() - began)
+    return total, struck, broken
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(
+        f"{number:,} {name.removesuffix('s') if number == 1 else name}"
+        for name, number in counts.items()
+        if not name.endswith("_seconds")
     )
-    return int(bool(broken))
-
-
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number:,} {name}" for name, number in counts.items() if name != "virtual_seconds")
 
 
 def _show(plan: Plan, outcome: Outcome, mistake: str | None, *, again: bool) -> None:
@@ -136,18 +209,24 @@ def _show(plan: Plan, outcome: Outcome, mistake: str | None, *, again: bool) -> 
     print(f"Again: {' '.join(command)}", flush=True)
 
 
-def _pieces(arguments: Sequence[str], first: int, seeds: int) -> Iterator[list[str]]:
-    for start in range(first, first + seeds, SEEDS_OF_A_PROCESS):
-        number = min(SEEDS_OF_A_PROCESS, first + seeds - start)
-        piece = [*arguments, "--first", str(start), "--seeds", str(number)]
-        yield [sys.executable, "-m", "scripts.simulation", *piece]
-
-
-def _in_processes(arguments: Sequence[str], first: int, seeds: int) -> int:
-    status = 0
-    for command in _pieces(arguments, first, seeds):
-        status |= subprocess.run(command, check=False).returncode  # noqa: S603 - it is this program
-    return status
+def _in_pieces(arguments: Sequence[str], seeds: Sequence[int]) -> Tally:
+    """Run seeds, some in each process, one process after the other; print what they print."""
+    total, struck, broken = Counter[str](), Counter[str](), list[int]()
+    for start in range(0, len(seeds), SEEDS_OF_A_PROCESS):
+        piece = seeds[start : start + SEEDS_OF_A_PROCESS]
+        command = [sys.executable, "-m", "scripts.simulation", *arguments, "--piece", *map(str, piece)]
+        run = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this program
+        said, _, tally = run.stdout.rstrip().rpartition("\n")
+        if not tally.startswith("["):
+            raise SystemExit(run.returncode or 1)  # it has said why
+        print(f"{said}\n" if said else "", end="", flush=True)
+        more, more_struck, more_broken = json.loads(tally)
+        total.update(more)
+        struck.update(more_struck)
+        broken += more_broken
+        if sys.stderr.isatty():
+            print(f"{total['seeds']:,} of {len(seeds):,} seeds", file=sys.stderr)
+    return total, struck, broken
 
 
 def _of_mutants(options: argparse.Namespace) -> int:
@@ -201,21 +280,19 @@ def _not_plantable() -> list[str]:
     return missing
 
 
-def _report(first: int, seeds: int, minutes: float) -> int:
-    counts, struck, broken = Counter[str](), Counter[str](), list[int]()
-    for command in _pieces(["--minutes", str(minutes), "--as-is", "--tally"], first, seeds):
-        run = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)  # noqa: S603 - as above
-        more_counts, more_struck, more_broken = json.loads(run.stdout.splitlines()[-1])
-        counts.update(more_counts)
-        struck.update({name: number for name, number in more_struck.items() if name != "change"})
-        broken += more_broken
+def _report(seeds: Sequence[int], minutes: float) -> int:
+    counts, struck, broken = _in_pieces(["--minutes", str(minutes), "--as-is"], seeds)
+    del struck["change"]  # which is no fault
     found = _find_mutants(minutes)
-    write_report(minutes, counts, struck, broken, found)
+    write_report(seeds, minutes, counts, struck, broken, found)
     return int(bool(broken) or 0 in found.values())
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
+    try:
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
     sys.stdout.flush()
     # Not by the interpreter's own end: it would collect what is left of the dead, and run their `finally`.
     os._exit(code)

@@ -1,11 +1,13 @@
 """Mistakes that are planted, to see that the oracle finds each: in a statement, a decision, an attempt."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from zlib import crc32
 
+from app.clicks.socket_mode import Take
 from app.deliver.turn import Sender
 from app.model.delivery import Alert, Outcome
 from app.model.incident import Step
@@ -26,12 +28,14 @@ class Mutant:
         rewrite: Changes a statement.
         decision: Changes what a change leads to.
         attempt: Changes what an attempt came to, before it is recorded.
+        click: Changes what becomes of a click that comes over a socket.
         times: How often it has changed something in this process.
     """
 
     rewrite: Callable[[str], str] = _same
     decision: Callable[[Decision, Incoming], Decision] | None = None
     attempt: Callable[[Attempt, Claim], Attempt] | None = None
+    click: Callable[[Take], Take] | None = None
     times: int = 0
 
     def changes(self, text: str) -> bool:
@@ -62,6 +66,9 @@ class Mutant:
         """Plant it into a listener that is about to run."""
         if self.attempt is not None:
             runtime.dispatcher._sender = _Liar(runtime.sender, self)  # type: ignore[assignment]  # noqa: SLF001
+        if self.click is not None and runtime.socket is not None:
+            self.times += 1
+            runtime.socket._take = self.click(runtime.socket._take)  # noqa: SLF001
 
 
 class _Liar:
@@ -112,6 +119,16 @@ def _attempted(came_to: Outcome, /, *, of: int = 1, starts: str = "", **wrong: A
         return replace(attempt, **values)
 
     return Mutant(attempt=lie)
+
+
+def _answered_first(take: Take) -> Take:
+    """Answer a click at once, and do it then."""
+    works = set[asyncio.Task[Any]]()
+
+    async def answer(payload: Mapping[str, Any], envelope_id: str) -> None:
+        works.add(asyncio.ensure_future(take(payload, envelope_id)))
+
+    return answer
 
 
 HEALTHY = Mutant()
@@ -245,6 +262,24 @@ MUTANTS: dict[str, Mutant] = {
     "a rate is not kept": _statement(
         "UPDATE rates SET next_at = ?1 WHERE destination = ?2",
         "UPDATE rates SET next_at = 0 * ?1 WHERE destination = ?2",
+    ),
+    "a click is answered before it is done": Mutant(click=_answered_first),
+    "what the catalog names goes to the default": _decided(
+        lambda decision, _: replace(
+            decision,
+            alerts=tuple(
+                replace(alert, queue="lobby", destination="lobby")
+                if alert.queue.startswith("#home")
+                else alert
+                for alert in decision.alerts
+            ),
+        )
+    ),
+    "what a channel of the catalog does not take is given up": _attempted(
+        Outcome.RETRY, starts="is_archived", outcome=Outcome.DEAD, elsewhere=None
+    ),
+    "who was told in the place of another hears no end": _statement(
+        "UPDATE incidents SET told = ?1 WHERE", "UPDATE incidents SET told = coalesce(told, ?1) WHERE"
     ),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }

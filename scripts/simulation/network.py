@@ -11,11 +11,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from scripts.simulation.chance import Chance
 from scripts.simulation.clock import RUNNING, Process, VirtualLoop
+from scripts.simulation.websocket import Wire, accepted
 
 LATENCY_SECONDS = (0.005, 0.08)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sending:
     """A request as it arrived.
 
@@ -48,13 +49,17 @@ class Sending:
 
 @dataclass(slots=True)
 class Reply:
-    """An answer of the world; None as the status: there never is one, `ends`: but the connection ends."""
+    """An answer of the world; None as the status: there never is one, `ends`: but the connection ends.
+
+    `opens` is told of the WebSocket that the connection becomes.
+    """
 
     status: int | None = 200
     body: Any = "ok"
     headers: dict[str, str] = field(default_factory=dict)
     after_seconds: float = 0.0
     ends: bool = False
+    opens: Callable[[Wire], None] | None = None
 
 
 Serve = Callable[[Sending], Reply]
@@ -145,6 +150,8 @@ class _Transport(asyncio.Transport):
         self._begun_at = begun_at
         self._buffer = b""
         self._closing = False
+        self._wire: Wire | None = None
+        self._last_at = 0.0
         process = RUNNING.get()
         assert process is not None  # noqa: S101 - only simulated processes have clients
         self._process = process
@@ -177,6 +184,9 @@ class _Transport(asyncio.Transport):
         """Send; once the request is whole it travels to the world, and cannot be stopped any more."""
         if self._closing or not self._process.alive:
             return
+        if self._wire is not None:
+            self._in_order(self._wire.take, bytes(data), here=False)
+            return
         self._buffer += bytes(data)
         sending = _parse(self._process, self._host, self._buffer)
         if sending is not None:
@@ -194,11 +204,35 @@ class _Transport(asyncio.Transport):
             seconds = self._loop.chance.between("freeze_at_send for", *ends)
             self._process.freeze(self._loop.time(), seconds)
         delay = reply.after_seconds + self._loop._latency()  # noqa: SLF001
-        if reply.ends:
+        if reply.opens is not None and not self._process.alive:
+            return
+        if reply.opens is not None:
+            send, end = self._receive, self._hang_up
+            self._wire = wire = Wire(self._process, send, end)
+            self._process.at_death.append(wire.end)
+            self._in_order(self._protocol.data_received, accepted(sending.headers["sec-websocket-key"]))
+            reply.opens(wire)
+        elif reply.ends:
             self._later(delay, self._end)
         elif reply.status is not None:
             date = format_datetime(self._loop.wall(), usegmt=True)
             self._later(delay, self._answer, sending, _encode(reply, date))
+
+    def _receive(self, data: bytes) -> None:
+        self._in_order(self._take, data)
+
+    def _take(self, data: bytes) -> None:
+        if not self._closing:
+            self._protocol.data_received(data)
+
+    def _hang_up(self) -> None:
+        self._in_order(self._end)
+
+    def _in_order(self, callback: Any, *args: Any, here: bool = True) -> None:
+        """Call back after what was sent before, as over one connection nothing overtakes."""
+        now = self._loop.time()
+        self._last_at = max(now + self._loop._latency(), self._last_at + 1e-6)  # noqa: SLF001
+        self._later(self._last_at - now, callback, *args, here=here)
 
     def _answer(self, sending: Sending, data: bytes) -> None:
         if not self._closing:
@@ -222,6 +256,8 @@ class _Transport(asyncio.Transport):
         """Close: the answer does not matter any more."""
         if not self._closing and self._process.alive:
             self._closing = True
+            if self._wire is not None:
+                self._in_order(self._wire.end, here=False)
             self._loop.call_soon(self._protocol.connection_lost, None)
 
     def write_eof(self) -> None:

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from itertools import permutations
 
 from scripts.simulation.history import OLD_RULES_SECONDS, History
-from scripts.simulation.slack import CHANNELS
+from scripts.simulation.slack import CHANNELS, OWN
 from scripts.simulation.world import FALLBACK, PAGER, Change, Told, World
 
-OWN = frozenset({*CHANNELS, PAGER})
-"""The places that the rule of each world names; those of further kinds are theirs to judge."""
 UNANSWERED_SECONDS = 59.0
 """How long a receiver that takes a message and does not answer is left alone, at least."""
 

@@ -130,14 +130,12 @@ class Port:
 
     def serve(self, sending: Sending) -> Reply:
         """Answer a request to the API."""
-        chance = self._world.chance
-        if chance.strikes("port_api_503"):
-            return Reply(503, {"ok": False})
-        if chance.strikes("port_api_429"):
-            return Reply(429, {"ok": False}, {"x-ratelimit-reset": "2", "Retry-After": "2"})
-        if chance.strikes("port_api_hang"):
-            return Reply(None)
+        if (failure := self._failure()) is not None:
+            self._world.port_away.append(self._world.loop.time())
+            return failure
         path = sending.path.split("/")[2:]
+        if answer := next(filter(None, (kind.answer(path) for kind in self._world.kinds)), None):
+            return answer
         match path:
             case ["auth", "access_token"]:
                 return Reply(200, {"ok": True, "accessToken": "token", "expiresIn": 10_800})
@@ -157,6 +155,14 @@ class Port:
                 entities = [self._entity(change) for change in listed.values()]
                 return Reply(200, {"ok": True, "entities": entities, "next": None})
         return Reply(404, {"ok": False, "error": "not_found"})
+
+    def _failure(self) -> Reply | None:
+        chance = self._world.chance
+        if chance.strikes("port_api_503"):
+            return Reply(503, {"ok": False})
+        if chance.strikes("port_api_429"):
+            return Reply(429, {"ok": False}, {"x-ratelimit-reset": "2", "Retry-After": "2"})
+        return Reply(None) if chance.strikes("port_api_hang") else None
 
     def _entity(self, change: Change) -> dict[str, Any]:
         return snapshot(change, self._world.kinds) | {"updatedAt": iso(self._world, change.at)}

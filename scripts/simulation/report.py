@@ -1,7 +1,7 @@
 """Writes docs/reliability.md: what was simulated, how often each fault struck, which mistakes are found."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -9,11 +9,17 @@ TEMPLATE = Path(__file__).with_name("report.md")
 
 
 def write_report(
-    minutes: float, counts: Counter[str], struck: Counter[str], broken: list[int], found: Mapping[str, int]
+    seeds: Sequence[int],
+    minutes: float,
+    counts: Counter[str],
+    struck: Counter[str],
+    broken: list[int],
+    found: Mapping[str, int],
 ) -> None:
     """Write the page.
 
     Args:
+        seeds: The seeds that ran, one after the other.
         minutes: How long each seed disturbed, virtual.
         counts: How many there were of what, of all seeds.
         struck: How often each fault struck.
@@ -25,7 +31,8 @@ def write_report(
     )
     mistakes = "\n".join(f"| {name} | {seed or '**not found**'} |" for name, seed in found.items())
     values = {
-        "{seeds}": f"{counts['seeds']:,}",
+        "{seeds}": f"{seeds[0]:,} to {seeds[-1]:,}",
+        "{command}": f"scripts/simulate --first {seeds[0]} --seeds {len(seeds)} --minutes {minutes:g}",
         "{minutes}": f"{minutes:g}",
         "{hours}": f"{counts['virtual_seconds'] / 3600:,.0f}",
         "{changes}": f"{counts['changes']:,}",

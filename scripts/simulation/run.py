@@ -4,6 +4,7 @@ import asyncio
 import gc
 import hashlib
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -49,6 +50,8 @@ SETTINGS = {
 }
 UNSEEDED = frozenset({"event", "exc_info", "seconds"})
 """Fields of log lines that are not told: what the machine's own clock has measured."""
+KEY = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+"""A change's key, of which the beginning is enough to tell it from others."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 
 
@@ -212,7 +215,7 @@ async def _settled(world: World, listeners: list[Listener], quiet_since: float) 
         if not released and ready and (runtime := ready[0].runtime) and (process := ready[0].process):
             released = True
             world.tries.append(loop.time())
-            for destination in ("rocket", "star", "nova", "pager", "ops"):
+            for destination in (name for kind in world.kinds for name in kind.destinations):
                 process.start(runtime.store.release_hold(destination, runtime.store.clock()))
         settled_at = max(kind.settled_at() for kind in world.kinds)
         # What changed after a comparison began, which may wait for Port, is compared the next time only.
@@ -243,6 +246,7 @@ def _log_into(world: World) -> None:
     def note(_: object, __: str, event: structlog.typing.EventDict) -> str:
         process = RUNNING.get()
         shown = " ".join(f"{name}={value}" for name, value in event.items() if name not in UNSEEDED)
+        shown = KEY.sub(r"\1", shown)
         world.say(f"{process.name if process else '-'} {event['event']} {shown}")
         raise structlog.DropEvent
 

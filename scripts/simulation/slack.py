@@ -1,16 +1,18 @@
 """A model of Slack: channels that take a message a second, by webhook and by token, and fail as it does."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from scripts.simulation.chance import Chance
-from scripts.simulation.network import Reply, Sending
-from scripts.simulation.world import Told, World
+from scripts.simulation.network import Reply, Sending, Serve
+from scripts.simulation.world import PAGER, Told, World
 
 CHANNELS = {"rocket": "C0000000R", "star": "C0000000S", "nova": "C0000000N", "ops": "C0000000O"}
+OWN = frozenset({*CHANNELS, PAGER})
+"""The places that the rule of each world names; those of further kinds are theirs to judge."""
 WORKSPACE = "T0000000T"
 RATE_SECONDS = 0.9
 """Slack lets short bursts pass; what comes sooner than this is refused."""
@@ -33,6 +35,7 @@ class Channel:
         name: Its name.
         channel_id: Its id.
         archived: Whether it is archived.
+        left: Whether the app is not in it.
         silent: Whether its webhook takes everything, and never answers.
         webhooks: How many addresses its webhook has had; only the last one works.
         noted: Which of them is in the rules file.
@@ -44,6 +47,7 @@ class Channel:
     name: str
     channel_id: str
     archived: bool = False
+    left: bool = False
     silent: bool = False
     webhooks: int = 1
     noted: int = 1
@@ -88,7 +92,7 @@ def read_lines(body: dict[str, Any]) -> Lines:
     blocks = list(body.get("blocks") or [])
     for attachment in body.get("attachments") or []:
         blocks += attachment.get("blocks") or []
-    texts = "\n".join(str((block.get("text") or {}).get("text") or "") for block in blocks)
+    texts = "\n".join(str((block.get("text") or {}).get("text") or "") or _rich(block) for block in blocks)
     lines = Lines(texts if blocks else str(body.get("text", "")))
     # Plain text, after Slack had refused the form of it, has a line for each entity, and no links.
     parts = re.split(BEGINS, texts)[1:] if blocks else lines.text.split("\n")
@@ -105,6 +109,17 @@ def read_lines(body: dict[str, Any]) -> Lines:
     return lines
 
 
+def _rich(block: dict[str, Any]) -> str:
+    """Write rich text, which stands where Slack would take a name for a mention, as Slack's markup has it."""
+    pieces = (piece for section in block.get("elements", ()) for piece in section.get("elements", ()))
+    texts = []
+    for piece in pieces:
+        mark = "*" if (piece.get("style") or {}).get("bold") and piece["type"] == "link" else ""
+        text = f"<{piece['url']}|{piece['text']}>" if piece["type"] == "link" else piece.get("text", "")
+        texts.append(f"{mark}{text}{mark}")
+    return "".join(texts)
+
+
 def _numbers(text: str) -> list[float]:
     """Read values in their order, no thresholds; 0 stands for those left out for a person's sake."""
     values = re.sub(r"\([^)]*\)", "", text)
@@ -118,6 +133,10 @@ class Slack:
         self._world = world
         self.channels: dict[str, Channel] = {}
         self.ids: dict[str, str] = {}
+        # What kinds serve, by the method.
+        self.methods: dict[str, Serve] = {}
+        # What was said to somebody alone, by the address that Slack gave for it.
+        self.alone: dict[str, list[str]] = defaultdict(list)
 
     def add(self, channels: Mapping[str, str]) -> None:
         """Add channels: their names, with their ids."""
@@ -148,18 +167,11 @@ class Slack:
         """Answer a call of the Web API."""
         method = sending.path.rpartition("/")[2]
         arguments = sending.query or (sending.json() if sending.body else {})
-        if method == "conversations.list":
-            channels = [
-                {"id": channel.channel_id, "name": channel.shown_as or channel.name}
-                for channel in self.channels.values()
-            ]
-            return Reply(200, {"ok": True, "channels": channels})
-        if method in ("auth.test", "response"):  # the latter is for the eyes of who has clicked alone
-            return Reply(200, {"ok": True, "team_id": WORKSPACE, "user_id": "UBOT", "bot_id": "B1"})
+        if (reply := self._of_no_channel(method, arguments, sending)) is not None:
+            return reply
         wanted = str(arguments.get("channel", ""))
-        name = self.ids.get(wanted, wanted.removeprefix("#"))
-        channel = self.channels.get(name)
-        if channel is None or (wanted not in self.ids and channel.shown_as):
+        channel = self.named(wanted)
+        if channel is None:
             return Reply(200, {"ok": False, "error": "channel_not_found"})
         if method in ("conversations.history", "conversations.replies"):
             return self._history(channel, arguments, thread=arguments.get("ts"))
@@ -167,11 +179,37 @@ class Slack:
             if method == "chat.postMessage":
                 self._world.holds.append((self._world.loop.time(), channel.name, sending.process))
             return Reply(200, {"ok": False, "error": "is_archived"})
+        if channel.left and method == "chat.postMessage":
+            return Reply(200, {"ok": False, "error": "not_in_channel"})
         if method == "chat.update":
             return self._update(channel, arguments)
         if method == "chat.postMessage":
             return self._post_message(channel, arguments, sending)
         return self._info(channel)
+
+    def _of_no_channel(self, method: str, arguments: dict[str, Any], sending: Sending) -> Reply | None:
+        if method == "conversations.list":
+            channels = [
+                {"id": channel.channel_id, "name": channel.shown_as or channel.name}
+                for channel in self.channels.values()
+            ]
+            return Reply(200, {"ok": True, "channels": channels})
+        if serve := self.methods.get(method):
+            return serve(sending)
+        if "/response/" in sending.path:
+            self.alone[method].append(str(arguments.get("text")))
+            return Reply(200, "ok")
+        if method == "auth.test":
+            return Reply(200, {"ok": True, "team_id": WORKSPACE, "user_id": "UBOT", "bot_id": "B1"})
+        return None
+
+    def named(self, wanted: str) -> Channel | None:
+        """Give the channel that is called so now, with or without its mark, or has this id."""
+        if wanted in self.ids:
+            return self.channels[self.ids[wanted]]
+        name = wanted.removeprefix("#")
+        called = (one for one in self.channels.values() if (one.shown_as or one.name) == name)
+        return next(called, None)
 
     def _info(self, channel: Channel) -> Reply:
         shown = {"id": channel.channel_id, "name": channel.shown_as or channel.name}

@@ -136,6 +136,7 @@ class World:
         boots: When the machine was started; seconds of the loop.
         moved: When an incoming webhook got another address, which is in the rules file from then on.
         away: From when to when nothing can be written.
+        port_away: When Port's API gave no answer, or a wrong or late one.
         story: What happened, as lines.
     """
 
@@ -162,6 +163,7 @@ class World:
     boots: list[float] = field(default_factory=lambda: [0.0])
     moved: list[tuple[float, str]] = field(default_factory=list)
     away: list[tuple[float, float]] = field(default_factory=list)
+    port_away: list[float] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
 
     def kind(self, wanted: "type[K]") -> "K":

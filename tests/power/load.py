@@ -28,7 +28,8 @@ async def main(folder: Path, synchronous: str) -> None:
     store = open_sqlite(folder / "listener.db")
     database = store._database  # noqa: SLF001 - its setting is changed
     assert isinstance(database, SQLiteDatabase)
-    database.writer._connection.execute(f"PRAGMA synchronous = {synchronous}")  # noqa: SLF001
+    if synchronous != "configured":
+        database.writer._connection.execute(f"PRAGMA synchronous = {synchronous}")  # noqa: SLF001
 
     async def accept(number: int) -> None:
         change = incoming(entity=f"entity-{number}", second=number)

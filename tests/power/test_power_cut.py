@@ -66,7 +66,7 @@ def lost_after(cuts: int, events: list[Event], folder: Path, random: Random) -> 
     return lost
 
 
-@pytest.mark.parametrize(("synchronous", "cuts"), [("FULL", 200), ("NORMAL", 40)])
+@pytest.mark.parametrize(("synchronous", "cuts"), [("configured", 200), ("NORMAL", 40)])
 def test_power_cut(tmp_path: Path, synchronous: str, cuts: int) -> None:
     """As the store is configured, nothing is lost; a weaker setting is seen to lose."""
     events = record(tmp_path, synchronous)

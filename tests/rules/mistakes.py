@@ -233,6 +233,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
         "3: destination 'oncall': group_by: must be 'rule', 'transition', 'blueprint', 'team' or 'severity'",
         "3: destination 'oncall': digest_after: must be greater than or equal to 1",
     ),
+    "suite_for_rules": ("2: this is a suite, the tests of a rules file; `rules test --suite` runs it",),
     "template_not_closed": ("4: rule 'cpu': template: {{ without }} at character 1",),
     "template_without_braces": (
         "4: rule 'cpu': template: must be one jq expression in braces, as in \"{{ .diff.after.properties.channel }}\"",

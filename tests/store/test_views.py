@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -204,6 +205,13 @@ async def test_incidents_worst_first(store: Store, views: Store) -> None:
     )
     worst = await views.read(queries.incidents.worst, 9)
     assert [one.incident.entity for one in worst] == ["worst", "old", "new", "mild"]
+    page = partial(queries.incidents.page, is_open=True, worst_first=True, limit=1)
+    before = None
+    for row in worst:
+        read = await views.read(page, before=before)
+        before = read.next
+        assert read.rows == [row]
+    assert before is None
     assert worst[0].last is not None
     assert worst[0].last.title == "Notification Service"
     assert await views.read(queries.incidents.incident, "i-worst") == worst[0]

@@ -79,6 +79,10 @@ async def test_incidents(start: Start) -> None:
         await service.change("Healthy", "Degraded", entity="b")
         await service.change("Degraded", "Healthy", entity="b")
         assert [one["entity"] for one in (await get(service, "/incidents"))["items"]] == ["b", "a"]
+        page = await get(service, "/incidents?order=worst&limit=1")
+        assert [one["entity"] for one in page["items"]] == ["a"]
+        (one,) = (await get(service, f"/incidents?order=worst&before={page['next']}"))["items"]
+        assert one["entity"] == "b"
         (one,) = (await get(service, "/incidents?state=open"))["items"]
         assert (one["entity"], one["state"], one["severity"]) == ("a", "Degraded", "warning")
         assert one["title"] == "Notification Service"

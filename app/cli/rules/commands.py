@@ -156,7 +156,9 @@ def try_out(
     if junit is not None:
         raise typer.BadParameter("--junit needs --suite")
     if not payload and not change:
-        raise typer.BadParameter("give one body at least, or --change", param_hint="PAYLOAD…")
+        raise typer.BadParameter(
+            "give one body at least, or --change; a suite needs --suite", param_hint="PAYLOAD…"
+        )
     loaded = read_rules(file, AnyVariable() if no_env else environment(), SETTINGS_MODELS)
     bodies = [(str(path), _read(path)) for path in payload or ()]
     if change:

@@ -122,25 +122,30 @@ class CatalogBot(SlackBot):
             # A person has one channel at a time: looked up again, it would be the same.
             if self._person is not None or began is None or began == self._id:
                 raise DeliveryFailed(failed.reason, Scope.PLACE) from None
-        items = tuple(item for item in parcel.items if item.parent and item.parent.channel == began)
         self._id, self._named = began, False
-        # What waits beyond the parcel is not for the old channel: the message stands for its items alone.
-        event = parcel.event if items[0] is parcel.items[0] else {}
-        return await self.send(replace(parcel, items=items, event=event, more=0, counts={}))
+        return await self.send(_began_in(began, parcel))
 
     async def _send_there(self, parcel: Parcel) -> Sent:
         if self._person is not None:
             await self._look_up(parcel)
-        parents = {item.parent.channel for item in parcel.items if item.parent}
-        alone = len(parents) == 1 and all(item.parent for item in parcel.items)
-        if self._named and alone and self._person is None:
-            self._id = parents.pop()
+        if not self._named or self._person is not None:
+            return await self._send(parcel)
+        parents = [item.parent.channel for item in parcel.items if item.parent]
+        if len(parents) == len(parcel.items):
+            self._id = parents[0]
+            return await self._send(parcel if len({*parents}) == 1 else _began_in(parents[0], parcel))
         sent = await self._send(parcel)
-        if self._named and self._id and self._person is None and not alone:
+        if self._id:
             if len(self._posted_to) >= MAX_KEPT:
                 self._posted_to.clear()
             self._posted_to[self._name] = self._id
-        return sent
+        # Another channel has the name by now: what began in the old one is still to be told there.
+        left = {item.delivery_id for item in parcel.items if item.parent and item.parent.channel != self._id}
+        if not left:
+            return sent
+        return replace(
+            sent, delivered=(sent.delivered or frozenset(item.delivery_id for item in parcel.items)) - left
+        )
 
     async def _look_up(self, parcel: Parcel) -> str:
         if self._person is None:
@@ -165,3 +170,13 @@ class CatalogBot(SlackBot):
         if self._name:
             return await super().probe(message)
         return await self._with_people(Tried("the token is good; its channels come from the catalog"))
+
+
+def _began_in(channel: str, parcel: Parcel) -> Parcel:
+    """Keep of a parcel what began in a channel.
+
+    What waits beyond the parcel is not for it: the message stands for its items alone.
+    """
+    items = tuple(item for item in parcel.items if item.parent and item.parent.channel == channel)
+    event = parcel.event if items[0] is parcel.items[0] else {}
+    return replace(parcel, items=items, event=event, more=0, counts={})

@@ -12,8 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
-from slack_sdk.web.async_client import AsyncWebClient
-from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 from app.errors import DeliveryFailed, MessageGone, Scope
 from app.model.digest import BY_RULE_AND_TRANSITION, GroupBy
@@ -24,10 +22,13 @@ from app.notifier.http.answer import ShortAnswer, failure_of_error
 from app.notifier.http.guard import Connector
 from app.notifier.slack.compose import Composed, compose, named_only, recompose
 
-if TYPE_CHECKING:  # it calls Slack's API, over a session
+if TYPE_CHECKING:
+    from slack_sdk.web.async_client import AsyncWebClient
+    from slack_sdk.webhook.async_client import AsyncWebhookClient
+
     from app.notifier.slack.people import People
 
-_Client = TypeVar("_Client", AsyncWebClient, AsyncWebhookClient)
+_Client = TypeVar("_Client", "AsyncWebClient", "AsyncWebhookClient")
 _T = TypeVar("_T")
 
 NO_TOKEN = "without SLACK_BOT_TOKEN people of the catalog are only named, and not called"  # noqa: S105

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 from slack_sdk.errors import SlackApiError
-from slack_sdk.web.async_client import AsyncWebClient
 from yarl import URL
 
 from app.errors import DeliveryFailed, MessageGone, Scope
@@ -94,6 +93,9 @@ class SlackApi:
         self.scopes: frozenset[str] | None = None
         self.ahead = timedelta(0)
         self.clock = session.clock
+        from slack_sdk.web.async_client import AsyncWebClient  # 1 MB, which a webhook does not need
+
+        self._make_client = AsyncWebClient
 
     async def call(
         self, method: str, *, body: dict[str, Any] | None = None, params: dict[str, Any] | None = None
@@ -112,7 +114,7 @@ class SlackApi:
         verb = "GET" if body is None else "POST"
         with asking_slack(self._host, sends=method == POST_MESSAGE):
             # retry_handlers=[]: what is to be tried again, and when, is in the store and survives a restart.
-            client = AsyncWebClient(
+            client = self._make_client(
                 self._token,
                 base_url=self._url,
                 session=self._session.open(),

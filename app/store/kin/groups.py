@@ -226,14 +226,11 @@ async def _count(tx: Transaction, state: FamilyState, touched: Sequence[_Touched
         after = {tie.key for tie in incident.ties if tie.counts_from is not None}
         more.update(after - before)
         gone.update(before - after)
-    # Of a power of two: a statement of its own for each number would be parsed each time.
-    most = max(place.most(state) for place in touched) + max(gone.values(), default=0)
-    limit = 1 << most.bit_length()
     rows = await tx.fetch_each(
         "SELECT count(*) FROM (SELECT 1 FROM incident_ties WHERE rule = $1 AND blueprint = $2"
-        f" AND entity = $3 AND counts_from IS NOT NULL LIMIT {limit}) AS members",
-        ("text", "text", "text"),
-        [place.key for place in touched],
+        " AND entity = $3 AND counts_from IS NOT NULL LIMIT $4) AS members",
+        ("text", "text", "text", "bigint"),
+        [(*place.key, place.most(state) + gone[place.key] + 1) for place in touched],
     )
     counts = [number for (number,) in rows]
     return [

@@ -4,8 +4,9 @@ import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
-from app.model.incident import Incident, Route, Step
+from app.model.incident import RANKS, Incident, Route, Step
 from app.model.notification import UNMOVED, Notification
 from app.model.times import MICRO, from_micros, micros_or_none, to_micros
 from app.rules.kin.quiet import waits
@@ -24,7 +25,7 @@ LAST_NOTIFICATION = (
 )
 LAST_ALERT = f"SELECT {deliveries.COPIED} FROM deliveries WHERE incident_id = $1 ORDER BY id DESC LIMIT 1"
 INCIDENT_ROW = f"{INCIDENT}, {LAST_NOTIFICATION}, {shown.CAUSE}"
-WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at"
+WORST_FIRST = "CASE severity WHEN 'critical' THEN 0 WHEN 'warning' THEN 1 ELSE 2 END, opened_at, id"
 ALL_OF_THEM = IncidentFilter()
 Later = tuple[Step, Route, timedelta, datetime]
 """What is to be said where, how long after what, and when that is."""
@@ -32,11 +33,7 @@ Later = tuple[Step, Route, timedelta, datetime]
 
 async def worst(tx: Transaction, limit: int, which: IncidentFilter = ALL_OF_THEM) -> list[IncidentRow]:
     """Read open incidents that a filter fits: the worst first, of those the oldest."""
-    values: list[object] = [limit]
-    where = f"resolved_at IS NULL{_fits(which, values)}"
-    statement = f"SELECT {INCIDENT_ROW} FROM incidents WHERE {where} ORDER BY {WORST_FIRST} LIMIT $1"
-    rows = await tx.fetch(statement, *values)
-    return await _with_escalations(tx, [_incident_row_of(row) for row in rows])
+    return list((await page(tx, is_open=True, which=which, worst_first=True, limit=limit)).rows)
 
 
 def _fits(which: IncidentFilter, values: list[object]) -> str:
@@ -81,25 +78,34 @@ async def page(
     is_open: bool | None = None,
     since: datetime | None = None,
     which: IncidentFilter = ALL_OF_THEM,
+    worst_first: bool = False,
     before: str | None = None,
     limit: int,
 ) -> Page[IncidentRow]:
-    """Read incidents, those that opened last first.
+    """Read incidents, those that opened last first, or the worst first, of those the oldest.
 
     Args:
         tx: The transaction.
         is_open: Only those that are open, or only those that have ended.
         since: Only those that were open at or after this time, UTC.
         which: Only those that it fits.
+        worst_first: The worst first.
         before: A page's `next`.
         limit: How many at most.
 
     Raises:
         ValueError: No page has given `before`.
     """
-    opened_at, _, name = (before or f"{LAST}.").partition(".")
-    values: list[object] = [LAST if before is None else number_of(opened_at), name, limit + 1]
-    where = "(opened_at, id) < ($1, $2)"
+    values: list[object]
+    if worst_first:
+        rank, _, rest = (before or "0.0.").partition(".")
+        opened_at, _, name = rest.partition(".")
+        values = [limit + 1, min(number_of(rank), len(RANKS)), number_of(opened_at), name]
+        where, order = f"({WORST_FIRST}) > ($2, $3, $4)", WORST_FIRST
+    else:
+        opened_at, _, name = (before or f"{LAST}.").partition(".")
+        values = [limit + 1, LAST if before is None else number_of(opened_at), name]
+        where, order = "(opened_at, id) < ($2, $3)", "opened_at DESC, id DESC"
     if is_open is not None:
         where += f" AND resolved_at IS {'NULL' if is_open else 'NOT NULL'}"
     if since is not None:
@@ -107,13 +113,17 @@ async def page(
         where += f" AND (resolved_at IS NULL OR resolved_at >= ${len(values)})"
     where += _fits(which, values)
     rows = await tx.fetch(
-        f"SELECT {INCIDENT_ROW} FROM incidents WHERE {where} ORDER BY opened_at DESC, id DESC LIMIT $3",
+        f"SELECT {INCIDENT_ROW} FROM incidents WHERE {where} ORDER BY {order} LIMIT $1",
         *values,
     )
-    read = page_of(
-        rows, limit, _incident_row_of, lambda last: f"{to_micros(last.incident.opened_at)}.{last.incident.id}"
-    )
+    read = page_of(rows, limit, _incident_row_of, partial(_cursor, worst_first=worst_first))
     return replace(read, rows=await _with_escalations(tx, read.rows))
+
+
+def _cursor(last: IncidentRow, *, worst_first: bool) -> str:
+    incident = last.incident
+    newest = f"{to_micros(incident.opened_at)}.{incident.id}"
+    return f"{RANKS['critical'] - RANKS[incident.severity]}.{newest}" if worst_first else newest
 
 
 async def _with_escalations(tx: Transaction, rows: Sequence[IncidentRow]) -> list[IncidentRow]:

@@ -40,6 +40,7 @@ DUE_QUEUES = (
     # NO KEY: to store a delivery locks its queue's key, and neither is to wait for the other.
     " ORDER BY next_at LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED"
 )
+TAKE_LEASE = "UPDATE queues SET holder = $1, lease_until = $2, unsure_since = $3 WHERE name = $4"
 HEAD = (
     "SELECT destination, body, message_id, run FROM deliveries JOIN changes ON changes.id = change_id"
     " WHERE queue = $1 AND state = 'pending' AND due_at <= $2 {} ORDER BY deliveries.id LIMIT 1"
@@ -110,8 +111,7 @@ async def claim(
         if holder is not None:  # the last holder may have sent, and could not say so
             claimed_at = lapsed_at - to_micros(lease_until) + to_micros(now)
             unsure_since = min(unsure_since or claimed_at, claimed_at)  # noqa: PLW2901
-        taken = "UPDATE queues SET holder = $1, lease_until = $2, unsure_since = $3 WHERE name = $4"
-        await tx.execute(taken, token, to_micros(lease_until), unsure_since, name)
+        await tx.execute(TAKE_LEASE, token, to_micros(lease_until), unsure_since, name)
         claims.append(
             Claim(
                 queue=name,
@@ -130,21 +130,6 @@ async def claim(
             )
         )
     return claims
-
-
-async def next_due(tx: Transaction, now: datetime) -> datetime | None:
-    """Read when, after a time, UTC, something is due, or a silence ends; None: nothing will be.
-
-    What is due already, and was not sent, is not counted.
-    """
-    at = await tx.fetch_value(
-        "SELECT min(due) FROM ("
-        " SELECT CASE WHEN next_at > due_at THEN next_at ELSE due_at END AS due"
-        "   FROM deliveries JOIN queues ON queues.name = queue WHERE state = 'pending'"
-        " UNION ALL SELECT ends_at FROM silences WHERE NOT settled) AS coming WHERE due > $1",
-        to_micros(now),
-    )
-    return time_or_none(at)
 
 
 async def _head(
@@ -236,7 +221,8 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, *, goes_on: bo
     attempt = attempt.moved(step)
     # A replica that resolves one of these incidents now must see what is written here, or we what it writes;
     # and before the queue, as everywhere: an action locks one, and then the queue of its updates.
-    incidents = [name for (name,) in await tx.fetch(INCIDENTS, [*sent, *attempt.asides])]
+    asked = attempt.message or not tx.one_writer  # one writer locks no rows
+    incidents = [row[0] for row in await tx.fetch(INCIDENTS, [*sent, *attempt.asides])] if asked else []
     await tx.lock_rows("incidents", incidents, shared=attempt.elsewhere is None)
     if not await (leases.holds(tx, claim) if goes_on else leases.end(tx, claim, attempt)):
         return False
@@ -272,6 +258,28 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, *, goes_on: bo
     if attempt.notice and not claim.on_hold:
         await fallbacks.notify(tx, claim, attempt, ended_at)
     return True
+
+
+async def claim_again(
+    tx: Transaction, claim: Claim, attempt: Attempt, token: str, lease: timedelta, limits: Mapping[str, int]
+) -> Claim | None:
+    """Claim a queue right after an attempt was recorded, in the same transaction: one commit a delivery.
+
+    None: nothing is due there, or `claim` has more to look at: silences, a rate, another destination.
+    """
+    # On PostgreSQL a commit that has failed for us may be done, and then nobody would know of this lease.
+    goes_on = attempt.outcome is Outcome.DELIVERED and attempt.next_at <= attempt.ended_at
+    if not goes_on or not tx.one_writer or claim.spacing:
+        return None
+    if await tx.fetch_value("SELECT 1 FROM silences WHERE NOT settled LIMIT 1"):
+        return None
+    step = await moved_since(tx, claim.stepped // MICRO)
+    now, stepped = attempt.ended_at + step, claim.stepped + step
+    head = await _head(tx, claim.queue, now, limits)
+    if head is None or head["destination"] != claim.destination:
+        return None
+    await tx.execute(TAKE_LEASE, token, to_micros(now + lease), None, claim.queue)
+    return Claim(claim.queue, token, now, now + lease, 0, on_hold=False, stepped=stepped, **head)
 
 
 async def _set_aside(

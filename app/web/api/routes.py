@@ -1,7 +1,7 @@
 """The API under /api/v1: what the page shows and does, for programs."""
 
 import secrets
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends, Header, HTTPException, Query
 
@@ -142,10 +142,14 @@ async def incidents(
     rule: str | None = None,
     team: str | None = None,
     acknowledged: bool | None = None,
+    order: Literal["newest", "worst"] = "newest",
     before: Before = None,
     limit: Limit = 50,
 ) -> PageOut[IncidentOut]:
-    """List incidents: in one state, acknowledged or not; `q` is a part of the entity's identifier."""
+    """List incidents: in one state, acknowledged or not; `q` is a part of the entity's identifier.
+
+    With `order=worst` the worst come first, of those the oldest.
+    """
     which = IncidentFilter(
         severity=severity,
         blueprint=blueprint,
@@ -160,6 +164,7 @@ async def incidents(
             queries.incidents.page,
             is_open=None if state is None else state == "open",
             which=which,
+            worst_first=order == "worst",
             before=before,
             limit=limit,
         )

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from scripts.simulation.chance import FAULTS, Chance
 from scripts.simulation.kinds.acknowledgements import Acknowledgements
+from scripts.simulation.kinds.catalog import Catalog
 from scripts.simulation.kinds.channels import Channels
-from scripts.simulation.kinds.graph import Graph
+from scripts.simulation.kinds.kin.graph import Graph
 from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.kinds.machine import Machine
 from scripts.simulation.kinds.office import Office
@@ -15,6 +16,7 @@ from scripts.simulation.kinds.pages import Pages
 from scripts.simulation.kinds.processes import Processes
 from scripts.simulation.kinds.rates import Rates
 from scripts.simulation.kinds.rules_file import RulesFile
+from scripts.simulation.kinds.sockets import Sockets
 from scripts.simulation.kinds.webhooks import Webhooks
 
 KINDS: tuple[type[Kind], ...] = (
@@ -25,11 +27,13 @@ KINDS: tuple[type[Kind], ...] = (
     Machine,
     Processes,
     Operator,
+    Sockets,
     Acknowledgements,
     Pages,
     Office,
     Graph,
     Rates,
+    Catalog,
 )
 """All kinds, in the order in which they disturb."""
 NAMES = tuple(kind.name for kind in KINDS if kind.name)

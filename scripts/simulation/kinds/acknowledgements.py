@@ -17,6 +17,7 @@ from scripts.simulation.kinds.channels import Channels
 from scripts.simulation.kinds.escalations import Ladder, Span
 from scripts.simulation.kinds.job import Job
 from scripts.simulation.kinds.kind import Kind
+from scripts.simulation.kinds.sockets import Sockets
 from scripts.simulation.listener import Listener
 from scripts.simulation.network import Serve
 from scripts.simulation.slack import WORKSPACE
@@ -25,6 +26,8 @@ from scripts.simulation.world import DATABASE, World
 AFTER_SECONDS = {"oncall": 20, "boss": 45}
 """When an incident that nobody has acknowledged goes where."""
 REMINDED_SECONDS = 30
+UNSAID_SECONDS = 5.0
+"""How long before the answer to a click, and after it, Slack may have been asked about who has clicked."""
 RULE = """\
   - name: watched
     blueprint: service
@@ -73,6 +76,7 @@ class Acknowledgements(Kind):
         "acknowledged_when_due": 0.1,  # in the second in which it escalates
         "acknowledged_by_click": 0.6,  # in Slack, if there is a button; else on the page
         "clicked_twice": 0.3,  # the same click comes again, to any process
+        "clicked_again": 0.7,  # where Slack says that it failed
         "taken_back": 0.3,
         "taken_back_in_the_end": 0.5,  # of all that is acknowledged then
     }
@@ -88,8 +92,9 @@ class Acknowledgements(Kind):
         self.done: list[str] = []
         self.audited = Counter[str]()
         self.open_here: dict[str, bool] = {}
-        self._seen = 0
+        self._seen, self._settled = 0, set[str]()
         self._people: list[asyncio.Task[None]] = []
+        self._sockets = next((kind for kind in world.kinds if isinstance(kind, Sockets)), None)
 
     def hosts(self) -> Mapping[str, Serve]:
         """Serve the receivers."""
@@ -158,6 +163,12 @@ class Acknowledgements(Kind):
         wish = self.wishes[name] = Wish(name, verb, incident, world.loop.time())
         copies = 2 if by_click and chance.strikes("clicked_twice") else 1
         world.say(f"somebody wants to {verb} {incident}, as {name}{', twice' if copies > 1 else ''}")
+        if by_click and self._sockets is not None:
+            if await self._sockets.click(name.removeprefix("slack:"), _click(wish)):
+                self._note(wish)
+            elif chance.strikes("clicked_again"):  # Slack says that it failed
+                await self._act(verb, incident, 0.5)
+            return
         for copy in range(copies):
             if copy:
                 await asyncio.sleep(chance.between("clicked again after", 0, 3))
@@ -180,6 +191,10 @@ class Acknowledgements(Kind):
         except Exception as error:  # noqa: BLE001 - whoever has asked sees that it failed
             self._world.say(f"{process.name} cannot do {wish.id}: {error}")
             return
+        self._note(wish)
+
+    def _note(self, wish: Wish) -> None:
+        """Note that somebody was answered."""
         with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)) as store:
             # A click is answered also where Slack does not say who may act: nothing is done then.
             done = store.execute("SELECT 1 FROM actions WHERE id = ?", [wish.id]).fetchone()
@@ -188,6 +203,7 @@ class Acknowledgements(Kind):
 
     def look(self, store: sqlite3.Connection) -> None:
         """Note what was done, and how it is in the end."""
+        self._settled = {name for (name,) in store.execute("SELECT id FROM actions")}
         rows = store.execute("SELECT id, audit_id FROM actions WHERE audit_id IS NOT NULL ORDER BY audit_id")
         done = dict(rows)
         self.done = [name for name in done if name in self.wishes]
@@ -218,6 +234,7 @@ class Acknowledgements(Kind):
     def broken(self, history: History) -> Iterator[str]:
         """Judge what was done, and what was told of it."""
         yield from self._each_wish_is_done_once()
+        yield from self._who_is_answered_has_it_or_is_told_why()
         yield from self._they_are_told(history)
         yield from self._messages_agree()
         ladder = Ladder(self._world, history, self.desk, self.spans, self.open_here)
@@ -240,6 +257,18 @@ class Acknowledgements(Kind):
             if wish.verb == last.get(wish.incident) and opened < 2:
                 yield f"{wish.incident} is to {wish.verb} by {name}, twice in a row"
             last[wish.incident] = wish.verb
+
+    def _who_is_answered_has_it_or_is_told_why(self) -> Iterator[str]:
+        """A click that Slack was given an answer for is done, or the person is told why it is not."""
+        world = self._world
+        alone = world.kind(Channels).slack.alone
+        # Where Slack does not say who may act, the person is told so once, which may be lost.
+        unsaid = [at for at, host in world.loop.refused if host == "slack.sim"]
+        unsaid += [at for process in world.processes for at in process.woken]
+        for envelope, at in (self._sockets.answered if self._sockets else {}).items():
+            settled = f"slack:{envelope}" in self._settled or alone[envelope]
+            if not settled and not any(at - UNSAID_SECONDS < one < at + UNSAID_SECONDS for one in unsaid):
+                yield f"{envelope} is answered, and neither done nor is anybody told why not"
 
     def _they_are_told(self, history: History) -> Iterator[str]:
         """The desk, which asks for it, is told of each acknowledgement once."""
@@ -278,7 +307,7 @@ def _click(wish: Wish) -> dict[str, Any]:
         "type": "block_actions",
         "user": {"id": "U1", "username": "ada", "team_id": WORKSPACE},
         "trigger_id": wish.id.removeprefix("slack:"),
-        "response_url": "http://slack.sim/response",
+        "response_url": f"http://slack.sim/response/{wish.id.removeprefix('slack:')}",
         "channel": {"id": Acknowledgements.channels["watch"]},
         "container": {"message_ts": "1.0"},
         "actions": [{"action_id": wish.verb, "block_id": f"incident:1:{wish.incident}"}],

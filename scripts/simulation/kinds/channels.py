@@ -6,7 +6,7 @@ from typing import ClassVar
 from scripts.simulation.history import NOTICED_SECONDS, History
 from scripts.simulation.kinds.kind import Kind
 from scripts.simulation.network import Serve
-from scripts.simulation.slack import CHANNELS, Slack
+from scripts.simulation.slack import CHANNELS, OWN, Slack
 from scripts.simulation.world import FALLBACK, PAGER, Told, World
 
 APART_SECONDS = 0.99
@@ -22,6 +22,7 @@ class Channels(Kind):
     }
     channels = CHANNELS
     by_token = frozenset({"star", "nova"})
+    destinations = tuple(CHANNELS)
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -94,7 +95,9 @@ class Channels(Kind):
         """Of each place on hold its fallback hears."""
         said = [told.text for told in self._world.told if told.place == FALLBACK]
         for at, place, process in self._world.holds:
-            if history.is_disturbed(process, at - NOTICED_SECONDS, at + SAID_AFTER_SECONDS):
+            if place not in OWN or history.is_disturbed(
+                process, at - NOTICED_SECONDS, at + SAID_AFTER_SECONDS
+            ):
                 continue
             # One notice for each time that it goes on hold, at the beginning.
             if not any(f"Destination {place} is on hold" in text for text in said):

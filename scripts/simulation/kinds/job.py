@@ -1,5 +1,6 @@
 """A program that gets alerts as HTTP requests, and keeps all that it has heard."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,17 +78,33 @@ class Job:
         """Answer a request."""
         world = self._world
         failure = drawn_failure(world.chance)
+        body = sending.json()
+        alerts = body.get("alerts", [body])
         if failure and not failure[1]:
-            self.tried.add(str(sending.json()["incident"]))
+            self.tried.update(str(alert["incident"]) for alert in alerts)
             world.say(f"{self.name}: answers {failure[0].status}")
             return failure[0]
-        heard = Heard(world.loop.time(), sending, sending.json(), failure is None)
-        self.heard.append(heard)
-        shown = (
-            f"{heard.step} {heard.alert['entity']} {heard.load or heard.alert['state']} of {heard.incident}"
-        )
-        world.say(f"{self.name}: hears {shown}{'' if heard.confirmed else ' (not confirmed)'}")
+        for alert in alerts:
+            heard = Heard(world.loop.time(), sending, alert, failure is None)
+            self.heard.append(heard)
+            shown = f"{heard.step} {alert['entity']} {heard.load or alert['state']} of {heard.incident}"
+            among = f", one of {len(alerts)}" if len(alerts) > 1 else ""
+            world.say(f"{self.name}: hears {shown}{among}{'' if heard.confirmed else ' (not confirmed)'}")
         return failure[0] if failure else Reply(200, "taken")
+
+    def digests(self) -> Iterator[str]:
+        """Judge what it has got as one request: each alert once; again only as it was, under its key."""
+        sent: dict[Sending, list[Heard]] = {}
+        for heard in self.heard:
+            sent.setdefault(heard.sending, []).append(heard)
+        parts: dict[str, list[str]] = {}
+        for sending, alerts in sent.items():
+            keys, key = [one.alert["key"] for one in alerts], sending.headers["idempotency-key"]
+            if len({*keys}) < len(keys):
+                yield f"{self.name} gets an alert twice in one request, at {alerts[0].at - 1000:.0f} s"
+            before = parts.setdefault(key, keys)
+            if not {*keys} <= {*before}:
+                yield f"{self.name} gets another request of the same key, at {alerts[0].at - 1000:.0f} s"
 
     def once(self) -> list[Heard]:
         """List what it has heard without repeats, which it recognizes by their key."""

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from scripts.simulation.network import Serve
+from scripts.simulation.network import Reply, Serve
 
 if TYPE_CHECKING:
     from scripts.simulation.clock import Process
@@ -26,8 +26,10 @@ class Kind:
     """How likely each of its faults and actions is, each time that it could strike."""
     channels: ClassVar[Mapping[str, str]] = {}
     """Its channels in Slack, with their ids."""
-    by_token: ClassVar[frozenset[str]] = frozenset()
+    by_token: frozenset[str] = frozenset()
     """Those of its places that are reached with a bot token: nothing is repeated there."""
+    destinations: ClassVar[tuple[str, ...]] = ()
+    """Those of its destinations that can be on hold."""
     settings: ClassVar[Mapping[str, Any]] = {}
     """What it needs in the listener's settings."""
 
@@ -50,6 +52,11 @@ class Kind:
     def entities(self, blueprint: str) -> list[dict[str, Any]] | None:
         """List what Port has of a blueprint; None: it is not one of this kind."""
         del blueprint
+        return None
+
+    def answer(self, path: "list[str]") -> "Reply | None":
+        """Answer a request to Port's API, by its path; None: it is none of this kind's."""
+        del path
         return None
 
     def changed(self, before: "Change | None", after: "Change") -> None:

@@ -22,6 +22,7 @@ class Pager(Kind):
         open_here: The entities with an open incident in the end.
     """
 
+    destinations = (PAGER,)
     faults: ClassVar = {
         "pager_down": 0.05,  # the receiver answers 503 for some minutes
         "pager_expired": 0.05,  # the receiver answers 401, for up to an hour

@@ -269,3 +269,16 @@ async def test_the_old_channel_gets_its_own_alone(bot: CatalogBot) -> None:
     items = (item("1"), reply("2", parent))
     sent = await bot.of_queue("#nowhere").send(Parcel(items, {"of": "the first"}, more=7, counts={"down": 9}))
     assert sent.delivered == told("2")
+
+
+async def test_another_channel_has_the_name(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """What began in the old one is still to be told there, and is: by itself."""
+    parent = await opened(bot.of_queue("#oncall"))
+    api.channels[parent.channel].name = "oncall-old"
+    new = api.add("oncall")
+    sent = await bot.of_queue("#oncall").send(parcel(item("1"), reply("2", parent)))
+    assert sent.delivered == told("1")
+    others = Message(new.id, "1.000001")
+    sent = await bot.of_queue("#oncall").send(parcel(reply("2", parent), reply("3", others)))
+    assert sent.delivered == told("2")
+    assert [body["channel"] for method, body in api.calls][-1] == parent.channel

@@ -15,11 +15,11 @@ from app.store import queries
 from app.store.store import Store
 from scripts.simulation.clock import Process
 from scripts.simulation.history import History
-from scripts.simulation.kinds.family import Accepted, Family
 from scripts.simulation.kinds.job import Job
+from scripts.simulation.kinds.kin.family import Accepted, Family
+from scripts.simulation.kinds.kin.racks import RULES as RACK_RULES
+from scripts.simulation.kinds.kin.racks import Racks
 from scripts.simulation.kinds.kind import Kind
-from scripts.simulation.kinds.racks import RULES as RACK_RULES
-from scripts.simulation.kinds.racks import Racks
 from scripts.simulation.listener import Listener
 from scripts.simulation.network import Serve
 from scripts.simulation.port import SECRET, iso
@@ -113,6 +113,8 @@ class Graph(Kind):
         self.jobs = {name: Job(world, name.title()) for name in ("platform", "zones", "peers")}
         self.jobs |= {f"team-{number}": Job(world, f"Team-{number}") for number in range(self.teams)}
         self.racks = Racks(world)
+        digests = world.chance.stream("graph digests")
+        self._summed_up = {name: digests.random() < 0.5 for name in self.jobs | self.racks.jobs}
         self.accepted: list[Accepted] = []
         self.quiet: dict[tuple[str, str], bool] = {}
         self.written: list[float] = []
@@ -143,8 +145,12 @@ class Graph(Kind):
 
     def rules(self) -> Mapping[str, str]:
         """Give the rules and their destinations."""
-        steps, names = "[opened, changed, resolved]", self.jobs | self.racks.jobs
-        jobs = [f'  {name}: {{type: http, url: "http://{name}.sim/", steps: {steps}}}\n' for name in names]
+        steps = "steps: [opened, changed, resolved]"
+        facts = (steps, f"{steps}, digest: true, queues: 1")
+        jobs = [
+            f'  {name}: {{type: http, url: "http://{name}.sim/", {facts[summed_up]}}}\n'
+            for name, summed_up in self._summed_up.items()
+        ]
         teams = ", ".join(f"T{number}: team-{number}" for number in range(self.teams))
         rules = RULES % (teams, self._peers_wait)
         if self._has_rule:
@@ -346,6 +352,8 @@ class Graph(Kind):
         del history
         family = Family(self._world, self.jobs, self.accepted, self.silenced, self.quiet)
         others = [one for one in self.all.values() if one.blueprint in ("feed", "pod")]
+        for job in (self.jobs | self.racks.jobs).values():
+            yield from job.digests()
         yield from self.racks.broken(others, self.accepted)
         yield from family.ends({name: entity for name, entity in self.all.items() if entity not in others})
         if not self._world.jumps and not self.written:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from app.model.incident import Person
 from app.store.actions import Action, Verb, act
 from app.store.store import Store
-from scripts.simulation.kinds.family import Accepted
 from scripts.simulation.kinds.job import Heard, Job
+from scripts.simulation.kinds.kin.family import Accepted
 from scripts.simulation.world import World
 
 if TYPE_CHECKING:
-    from scripts.simulation.kinds.graph import Entity
+    from scripts.simulation.kinds.kin.graph import Entity
 
 RACKS, PODS_OF_A_RACK, FEEDS = 2, 4, 2
 OPENS, ENDS, LASTS_SECONDS = 2, 1, 10.0

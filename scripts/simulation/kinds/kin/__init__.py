@@ -1,0 +1,1 @@
+"""Entities that depend on one another, and what those are told who hear of them."""
