@@ -157,6 +157,9 @@ class Waiting:
         return f"{self.change_key[:16]}-{self.id}"
 
 
+MAX_SUMMED_UP = 10_000  # go out together: no transaction is long, and the rest goes with the next message
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A queue that a dispatcher holds, and what waits in it for the destination at its head.

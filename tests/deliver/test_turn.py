@@ -28,8 +28,7 @@ from app.rules.last_known import LastKnown
 from app.rules.rule import BUILT_IN, Rule, RuleSet
 from app.store import queries
 from app.store.kin.shown import affected
-from app.store.queries.queues import MAX_SUMMED_UP
-from app.store.rows import Claim, Waiting
+from app.store.rows import MAX_SUMMED_UP, Claim, Waiting
 from app.store.sqlite.database import open_sqlite
 from app.store.store import Store
 from tests.conftest import NOW

@@ -17,7 +17,7 @@ from app.model.times import to_micros
 from app.rules.decide import Decision
 from app.rules.last_known import LastKnown
 from app.store import queries
-from app.store.rows import Attempt, Claim, Incoming
+from app.store.rows import MAX_SUMMED_UP, Attempt, Claim, Incoming
 from app.store.sqlite.schema import connect, prepare
 from app.store.sqlite.transaction import run_at_once
 from app.store.transaction import Transaction
@@ -150,4 +150,4 @@ def test_a_claim_counts_no_more_than_go_out_together(db: sqlite3.Connection) -> 
     db.execute("UPDATE copies SET id = rowid")
     db.execute("INSERT INTO deliveries SELECT * FROM copies WHERE id > 1")
     (claimed,) = claims(db, 1)
-    assert (len(claimed.deliveries), claimed.waiting) == (2, queries.queues.MAX_SUMMED_UP)
+    assert (len(claimed.deliveries), claimed.waiting) == (2, MAX_SUMMED_UP)

@@ -17,13 +17,11 @@ from app.store.clock import moved_since
 from app.store.kin import causes, shown
 from app.store.queries import deliveries, fallbacks, messages, reports, silences
 from app.store.rates import Slots
-from app.store.rows import Attempt, Claim, Waiting
+from app.store.rows import MAX_SUMMED_UP, Attempt, Claim, Waiting
 from app.store.transaction import Row, Transaction
 
 CLAIMED_DELIVERIES = 50
 """How many deliveries come with a claim at most; more are read page by page, while others can write."""
-MAX_SUMMED_UP = 10_000
-"""So many go out together at most, so that no transaction is long; the rest goes with the next message."""
 CLOCKS_DIFFER = timedelta(minutes=1)
 """A lease that ends so much later than one taken now would was taken before the clock was set back."""
 CLOCK_SET_BACK = timedelta(minutes=75)
@@ -160,10 +158,8 @@ async def _head(
         if len(readable) < len(rows):
             body = await tx.fetch_value("SELECT body FROM changes WHERE key = $1", readable[0].change_key)
         facts = {"destination": destination, "deliveries": tuple(readable), "waiting": waiting, "body": body}
-        fields = facts | {"run": run}
-        if message_id is not None:
-            fields |= await messages.stories(tx, message_id, at)
-        return fields
+        more = {} if message_id is None else await messages.stories(tx, message_id, at)
+        return facts | {"run": run} | more
 
 
 async def waiting(tx: Transaction, claim: Claim, *, after: int, limit: int) -> list[Waiting]:
