@@ -212,6 +212,11 @@ async def test_incidents_worst_first(store: Store, views: Store) -> None:
         before = read.next
         assert read.rows == [row]
     assert before is None
+    for worst_first in (True, False):  # nor does a cursor lead on in the other order
+        of_the_other = (await views.read(page, worst_first=not worst_first)).next
+        for wrong in (of_the_other, ""):
+            with pytest.raises(ValueError, match="cursor|not in list"):
+                await views.read(page, worst_first=worst_first, before=wrong)
     assert worst[0].last is not None
     assert worst[0].last.title == "Notification Service"
     assert await views.read(queries.incidents.incident, "i-worst") == worst[0]

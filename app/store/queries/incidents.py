@@ -94,13 +94,14 @@ async def page(
         limit: How many at most.
 
     Raises:
-        ValueError: No page has given `before`.
+        ValueError: No page of this order has given `before`.
     """
     values: list[object]
     if worst_first:
-        rank, _, rest = (before or "0.0.").partition(".")
+        severity, _, rest = ("critical.0." if before is None else before).partition(".")
         opened_at, _, name = rest.partition(".")
-        values = [limit + 1, min(number_of(rank), len(RANKS)), number_of(opened_at), name]
+        rank = RANKS["critical"] - [*map(str, RANKS)].index(severity)
+        values = [limit + 1, rank, number_of(opened_at), name]
         where, order = f"({WORST_FIRST}) > ($2, $3, $4)", WORST_FIRST
     else:
         opened_at, _, name = (before or f"{LAST}.").partition(".")
@@ -123,7 +124,8 @@ async def page(
 def _cursor(last: IncidentRow, *, worst_first: bool) -> str:
     incident = last.incident
     newest = f"{to_micros(incident.opened_at)}.{incident.id}"
-    return f"{RANKS['critical'] - RANKS[incident.severity]}.{newest}" if worst_first else newest
+    # By its beginning each is known from one of the other order, which would lead to no page, or a wrong one.
+    return f"{incident.severity}.{newest}" if worst_first else newest
 
 
 async def _with_escalations(tx: Transaction, rows: Sequence[IncidentRow]) -> list[IncidentRow]:
