@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
@@ -116,11 +117,12 @@ class CatalogBot(SlackBot):
         try:
             return await self._send_there(parcel)
         except DeliveryFailed as failed:
-            if not failed.reason.startswith(NOWHERE) or isinstance(failed, MessageGone):
+            if not _is_nowhere(failed):
                 raise
-            began = next((item.parent.channel for item in parcel.items if item.parent), None)
+            parents = (item.parent.channel for item in parcel.items if item.parent)
+            began = next((channel for channel in parents if channel != self._id), None)
             # A person has one channel at a time: looked up again, it would be the same.
-            if self._person is not None or began is None or began == self._id:
+            if self._person is not None or began is None:
                 raise DeliveryFailed(failed.reason, Scope.PLACE) from None
         self._id, self._named = began, False
         return await self.send(_began_in(began, parcel))
@@ -130,27 +132,45 @@ class CatalogBot(SlackBot):
             await self._look_up(parcel)
         if not self._named or self._person is not None:
             return await self._send(parcel)
+        known, first = self._posted_to.get(self._name), parcel.items[0].parent
         parents = [item.parent.channel for item in parcel.items if item.parent]
         if len(parents) == len(parcel.items):
             self._id = parents[0]
             return await self._send(parcel if len({*parents}) == 1 else _began_in(parents[0], parcel))
+        if first and known and first.channel != known:
+            return await self._send_to_old(first.channel, parcel)
+        if {*parents} - {known}:  # of what is only counted nobody could say later where it was told
+            parcel = replace(parcel, more=0, counts={})
         sent = await self._send(parcel)
         if self._id:
             if len(self._posted_to) >= MAX_KEPT:
                 self._posted_to.clear()
             self._posted_to[self._name] = self._id
-        # Another channel has the name by now: what began in the old one is still to be told there.
-        left = {item.delivery_id for item in parcel.items if item.parent and item.parent.channel != self._id}
-        if not left:
-            return sent
-        return replace(
-            sent, delivered=(sent.delivered or frozenset(item.delivery_id for item in parcel.items)) - left
-        )
+        return _less_what_began_elsewhere(sent, parcel, self._id)
+
+    async def _send_to_old(self, channel: str, parcel: Parcel) -> Sent:
+        """Send what began in another channel, and waits longest; else each new alert would repeat it."""
+        self._id = channel
+        try:
+            return await self._send(_began_in(channel, parcel))
+        except DeliveryFailed as failed:
+            if not _is_nowhere(failed):
+                raise
+        # What began there waits until it is alone: then the default is told.
+        rest = tuple(item for item in parcel.items if not (item.parent and item.parent.channel == channel))
+        self._id = None
+        return await self._send_there(replace(parcel, items=rest, event={}, more=0, counts={}))
+
+    async def _find(self, parcel: Parcel, since: datetime | None) -> Sent | None:
+        found = await super()._find(parcel, since)
+        if found is None or found.message is None or self._person is not None:
+            return found
+        told = _less_what_began_elsewhere(found, parcel, found.message.channel)
+        return None if told.delivered == frozenset() else told
 
     async def _look_up(self, parcel: Parcel) -> str:
         if self._person is None:
-            parents = any(item.parent for item in parcel.items)
-            known = None if parents else self._posted_to.get(self._name)
+            known = None if parcel.items[0].parent else self._posted_to.get(self._name)
             return known or await super()._look_up(parcel)
         self._id = await self._people.direct(self._person)
         return self._id
@@ -170,6 +190,19 @@ class CatalogBot(SlackBot):
         if self._name:
             return await super().probe(message)
         return await self._with_people(Tried("the token is good; its channels come from the catalog"))
+
+
+def _is_nowhere(failed: DeliveryFailed) -> bool:
+    return failed.reason.startswith(NOWHERE) and not isinstance(failed, MessageGone)
+
+
+def _less_what_began_elsewhere(sent: Sent, parcel: Parcel, channel: str | None) -> Sent:
+    """Leave out what began in another channel than the message is in: it is still to be told there."""
+    left = {item.delivery_id for item in parcel.items if item.parent and item.parent.channel != channel}
+    if not left:
+        return sent
+    told = frozenset(item.delivery_id for item in parcel.items) if sent.delivered is None else sent.delivered
+    return replace(sent, delivered=told - left)
 
 
 def _began_in(channel: str, parcel: Parcel) -> Parcel:

@@ -282,3 +282,37 @@ async def test_another_channel_has_the_name(api: StandInSlackApi, bot: CatalogBo
     sent = await bot.of_queue("#oncall").send(parcel(reply("2", parent), reply("3", others)))
     assert sent.delivered == told("2")
     assert [body["channel"] for method, body in api.calls][-1] == parent.channel
+
+
+async def test_what_began_in_the_old_channel_is_not_repeated_in_the_new(
+    api: StandInSlackApi, bot: CatalogBot
+) -> None:
+    """However often something new waits with it: what waits longest goes first, and no sum stands for it."""
+    parent = await opened(bot.of_queue("#oncall"))
+    api.channels[parent.channel].name = "oncall-old"
+    api.add("oncall")
+    mixed = parcel(item("1"), reply("2", parent))
+    assert (await bot.of_queue("#oncall").send(mixed)).delivered == told("1")
+    found = await bot.of_queue("#oncall").find(mixed, LONG_AGO)
+    assert found is not None
+    assert found.delivered == told("1")
+    sums_up = Parcel((item("3"), reply("2", parent)), more=7, counts={"down": 9})
+    assert (await bot.of_queue("#oncall").send(sums_up)).delivered == told("3")
+    assert "7 more" not in str(api.channel("oncall").posted)
+    for archived, expected in ((False, "2"), (True, "4")):
+        api.channels[parent.channel].archived = archived
+        sent = await bot.of_queue("#oncall").send(parcel(reply("2", parent), item("4")))
+        assert sent.delivered == told(expected)
+    assert len(api.channel("oncall").posted) == 3
+
+
+async def test_of_two_channels_one_is_archived(api: StandInSlackApi, bot: CatalogBot) -> None:
+    """The other is told what began there: the default gets only what cannot be told where it began."""
+    gone = await opened(bot.of_queue("#oncall"))
+    api.channels[gone.channel].name = "oncall-old"
+    new = api.add("oncall")
+    parent = await opened(bot.of_queue("#oncall"))
+    api.channels[gone.channel].archived = True
+    sent = await bot.of_queue("#oncall").send(parcel(reply("2", gone), reply("3", parent)))
+    assert (sent.delivered, new.posted[-1]["thread_ts"]) == (told("3"), parent.ts)
+    assert (await failure(bot.of_queue("#oncall"), parcel(reply("2", gone)))).scope is Scope.PLACE
