@@ -21,6 +21,7 @@ from scripts.simulation.smaller import smallest
 SEEDS_OF_A_PROCESS = 50  # what is left of the dead is kept, some megabytes a seed
 SEEDS = 200
 MUTANT_SEEDS = 200
+TALLY_BEGINS = '[{"seeds":'
 Tally = tuple[Counter[str], Counter[str], list[int]]
 """How many there were of what, how often each fault struck, and which seeds broke a promise."""
 ALL_STATEMENTS = (26, 130, 115, 151, 149, *range(7, 30))
@@ -192,7 +193,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 def _show(plan: Plan, outcome: Outcome, mistake: str | None, *, again: bool) -> None:
     """Print what a failing seed comes down to."""
     for line in outcome.broken:
-        print(f"  BROKEN {line}")
+        print(f"  BROKEN {line}", flush=True)
     if not again:
         return
     plan, outcome = smallest(plan, outcome)
@@ -215,11 +216,13 @@ def _in_pieces(arguments: Sequence[str], seeds: Sequence[int]) -> Tally:
     for start in range(0, len(seeds), SEEDS_OF_A_PROCESS):
         piece = seeds[start : start + SEEDS_OF_A_PROCESS]
         command = [sys.executable, "-m", "scripts.simulation", *arguments, "--piece", *map(str, piece)]
-        run = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this program
-        said, _, tally = run.stdout.rstrip().rpartition("\n")
-        if not tally.startswith("["):
+        tally = ""
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:  # noqa: S603 - this program
+            for line in run.stdout or ():  # at once: what it has found is not lost if it does not end well
+                tally = line if line.startswith(TALLY_BEGINS) else ""
+                print("" if tally else line, end="", flush=True)
+        if not tally:
             raise SystemExit(run.returncode or 1)  # it has said why
-        print(f"{said}\n" if said else "", end="", flush=True)
         more, more_struck, more_broken = json.loads(tally)
         total.update(more)
         struck.update(more_struck)
