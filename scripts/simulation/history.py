@@ -125,7 +125,8 @@ class History:
                 self._unnamed.add((told.place, change.serial))
                 return True
         # What ends where its entity got another name, or is gone, is one line, which names no values.
-        return change.entity in self.unclear and any(
+        ends = change.load < WELL_BELOW and change.entity in self.unclear
+        return ends and any(
             told.place in places and change.entity in told.over and self.known_from[change.load] <= told.at
             for told in self.world.told
         )

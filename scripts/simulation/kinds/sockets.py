@@ -20,6 +20,8 @@ STEADY_SECONDS = 11.0
 """After a connection that lasted so long the next one is opened at once."""
 SOON_SECONDS, NOTICED_SECONDS = 5.0, 50.0
 """Within how long a connection is replaced that was closed, and one that is silent."""
+FROZEN_SECONDS = 60.0
+"""How long a process stands still at the most."""
 
 
 class Sockets(Kind):
@@ -103,8 +105,8 @@ class Sockets(Kind):
             self._part(wire, "loses the socket", SOON_SECONDS)
             wire.end()
         elif chance.strikes("socket_silent"):
+            wire.silent = True  # which Slack does not know: envelopes still go there
             self._part(wire, "says nothing any more over the socket", NOTICED_SECONDS)
-            wire.silent = True
 
     def _part(self, wire: Wire, what: str, within: float) -> None:
         """Send nothing over a connection any more; unless it was a short one, another must follow."""
@@ -147,7 +149,7 @@ class Sockets(Kind):
             failed = [*self.refused, *(at for at, host in self._world.loop.refused if "slack.sim" in host)]
             excused = any(since - 1 <= at <= until for at in failed)
             excused |= history.is_disturbed(process, since - 1, until)
-            excused |= any(since < woken for woken in process.woken)
+            excused |= any(since < woken < until + FROZEN_SECONDS for woken in process.woken)
             again = any(one is process and since <= at <= until for at, one in self.opened)
             if not excused and not again and until < history.quiet_since:
                 yield f"{process.name} opens no socket after {since - 1000:.0f} s"
