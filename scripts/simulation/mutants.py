@@ -281,6 +281,9 @@ MUTANTS: dict[str, Mutant] = {
     "who was told in the place of another hears no end": _statement(
         "UPDATE incidents SET told = ?1 WHERE", "UPDATE incidents SET told = coalesce(told, ?1) WHERE"
     ),
+    "what goes out together is not noted": _statement(
+        "UPDATE queues SET sent_together = ?1", "UPDATE queues SET sent_together = replace(?1, ?1, '[]')"
+    ),
     "a commit is none": Mutant(rewrite=lambda statement: "ROLLBACK" if statement == "COMMIT" else statement),
 }
 """Each mistake, by what it is."""

@@ -98,6 +98,7 @@ class Job:
         for heard in self.heard:
             sent.setdefault(heard.sending, []).append(heard)
         parts: dict[str, list[str]] = {}
+        keys_of: dict[str, str] = {}
         for sending, alerts in sent.items():
             keys, key = [one.alert["key"] for one in alerts], sending.headers["idempotency-key"]
             if len({*keys}) < len(keys):
@@ -105,6 +106,8 @@ class Job:
             before = parts.setdefault(key, keys)
             if not {*keys} <= {*before}:
                 yield f"{self.name} gets another request of the same key, at {alerts[0].at - 1000:.0f} s"
+            if any(keys_of.setdefault(one, key) != key for one in keys):
+                yield f"{self.name} gets an alert under two keys, at {alerts[0].at - 1000:.0f} s"
 
     def once(self) -> list[Heard]:
         """List what it has heard without repeats, which it recognizes by their key."""
