@@ -215,7 +215,7 @@ async def test_incidents_worst_first(store: Store, views: Store) -> None:
     for worst_first in (True, False):  # nor does a cursor lead on in the other order
         of_the_other = (await views.read(page, worst_first=not worst_first)).next
         for wrong in (of_the_other, ""):
-            with pytest.raises(ValueError, match="cursor|not in list"):
+            with pytest.raises(ValueError, match=r"cursor|not in list"):
                 await views.read(page, worst_first=worst_first, before=wrong)
     assert worst[0].last is not None
     assert worst[0].last.title == "Notification Service"
