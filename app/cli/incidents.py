@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -97,13 +98,8 @@ def list_incidents(
 
 
 async def _read(store: Store, which: IncidentFilter, limit: int, *, all_: bool) -> list[IncidentOut]:
-    if all_:
-        rows: Sequence[IncidentRow] = await read_pages(
-            lambda before, size: store.read(queries.incidents.page, which=which, before=before, limit=size),
-            limit,
-        )
-    else:
-        rows = await store.read(queries.incidents.worst, limit, which)
+    page = partial(queries.incidents.page, is_open=None if all_ else True, which=which, worst_first=not all_)
+    rows = await read_pages(lambda before, size: store.read(page, before=before, limit=size), limit)
     return await _out(store, rows)
 
 
