@@ -75,6 +75,7 @@ class SuiteCatalog(PortClient):
         """Change an entity as a body of Port's says; of a run there is nothing in the catalog."""
         if change.resource != ENTITY:
             return
+        self._blueprints[change.entity] = change.blueprint
         former = (change.blueprint, change.former or change.entity)
         if change.before is not None or change.action in (CREATE, DELETE):
             self._kept.pop(former, None)

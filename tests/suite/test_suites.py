@@ -39,6 +39,13 @@ rules:
     blueprint: service
     when: {property: gone}
 """
+DELETED = {
+    "action": "DELETE",
+    "resourceType": "entity",
+    "trigger": {"at": "2026-01-05T09:00:00Z"},
+    "context": {"blueprintIdentifier": "service", "entityIdentifier": "mall"},
+    "diff": {"before": {"identifier": "mall", "blueprint": "service", "properties": {}}, "after": None},
+}
 HEAD = """version: 1
 rules: rules.yaml
 entities:
@@ -135,6 +142,11 @@ def test_the_examples_of_the_guide(tmp_path: Path, capsys: pytest.CaptureFixture
             "{entity: shop, action: DELETE}\n      - "  # noqa: ISC004 - one text
             "{at: +1m, entity: shop, action: CREATE, set: {status: Down}, told: job}",
             ["+1m  change       CREATE service shop"],
+        ),
+        (
+            f"{{body: {json.dumps(DELETED)}}}\n      - "  # noqa: ISC004 - one text
+            "{at: +1m, entity: mall, action: CREATE, set: {status: Down}, told: job}",
+            ["+1m  change       CREATE service mall"],
         ),
         (
             "{entity: shop, set: {status: Down}}\n      - "  # noqa: ISC004 - one text
