@@ -10,7 +10,7 @@ from scripts.benchmark.slack import stand_in
 from scripts.benchmark.table import Figure
 
 REQUEST = (
-    "a job costs a request of aiohttp and twelve SQL statements, for its record and the queue's next claim."
+    "a job costs one request of aiohttp and eleven SQL statements, for its record and the queue's next claim."
 )
 QUEUES = 8
 PATIENCE = 60.0
