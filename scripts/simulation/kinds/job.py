@@ -106,8 +106,10 @@ class Job:
             before = parts.setdefault(key, keys)
             if not {*keys} <= {*before}:
                 yield f"{self.name} gets another request of the same key, at {alerts[0].at - 1000:.0f} s"
-            if any(keys_of.setdefault(one, key) != key for one in keys):
+            if any(keys_of.get(one, key) != key for one in keys):
                 yield f"{self.name} gets an alert under two keys, at {alerts[0].at - 1000:.0f} s"
+            if alerts[0].confirmed or not sending.answered:  # else it has said that it did not take it
+                keys_of |= dict.fromkeys(keys, key)
 
     def once(self) -> list[Heard]:
         """List what it has heard without repeats, which it recognizes by their key."""
