@@ -15,6 +15,7 @@ from app.store.opening import open_store
 from app.store.transaction import Transaction
 from tests.conftest import DATABASES
 from tests.store.family import CLUSTER, SERVICE, Catalog
+from tests.waiting import until
 
 DOMAINS = ["pay", "ship", "search"]
 SERVICES = [f"s{number}" for number in range(10)]
@@ -249,12 +250,15 @@ async def test_a_group_by_something_else(database: str) -> None:
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 async def test_a_group_that_another_process_opens_while_the_rules_are_read(database: str) -> None:
     """It is left to that one: this one has no lock of it, and would count what is not there yet."""
-    held = asyncio.Event()
+    held, released = asyncio.Event(), asyncio.Event()
 
     async def hold(tx: Transaction) -> None:
         await tx.lock([("service", "s0")])
         held.set()
-        await tx.fetch("SELECT pg_sleep(0.3)")
+        await released.wait()
+
+    async def waits(tx: Transaction) -> bool:
+        return bool(await tx.fetch_value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
     teams = dict.fromkeys(SERVICES[1:], ("a",))
     async with Catalog(database, rules(by="team"), BLUEPRINTS, teams=teams) as catalog:
@@ -265,8 +269,11 @@ async def test_a_group_that_another_process_opens_while_the_rules_are_read(datab
             await held.wait()
             # It waits for an entity that it closes the incident of; meanwhile the group opens.
             reading = asyncio.create_task(third.write(follow, RuleSet(new[1:]), catalog.now, limit=9))
-            await asyncio.sleep(0.1)
-            await catalog.store.accept([catalog.incoming(name, "Degraded") for name in SERVICES[1:4]])
+            try:
+                await until(lambda: other.read(waits))
+                await catalog.store.accept([catalog.incoming(name, "Degraded") for name in SERVICES[1:4]])
+            finally:
+                released.set()
             closed = await reading
             await holding
         assert [incident.entity for incident in closed] == ["s0"]
