@@ -148,7 +148,7 @@ async def incidents(
 ) -> PageOut[IncidentOut]:
     """List incidents: in one state, acknowledged or not; `q` is a part of the entity's identifier.
 
-    With `order=worst` the worst come first, of those the oldest.
+    With `order=worst` the worst come first, of those the oldest; a `next` is for its own order only.
     """
     which = IncidentFilter(
         severity=severity,
