@@ -171,10 +171,19 @@ def _tied_anew(incident: Incident, rules: RuleSet, known: LastKnown | None, now:
     kin = rules.family.kin(rule, None, frozenset())
     if kin is None:
         return incident.ties
-    ways = {(way.rule, way.blueprint, way.field): way for way in kin.ways(incident.severity)}
-    kept = [tie for tie in incident.ties if (tie.rule, tie.blueprint, tie.field) in ways]
-    there = {(tie.rule, tie.blueprint, tie.field) for tie in kept}
-    ties = {tie.key: tie._replace(quiets=ways[tie.rule, tie.blueprint, tie.field].quiets) for tie in kept}
+    ways: dict[tuple[str, str, str], Tie] = {}
+    for way in kin.ways(incident.severity):
+        place = way.rule, way.blueprint, way.field
+        ways[place] = way if place not in ways else way._replace(quiets=True)
+    # Where two fields lead to one entity, its tie has the field of the second, and the first may quiet.
+    quieting = {(way.rule, way.blueprint) for way in ways.values() if way.quiets}
+    ties, there = dict[TieKey, Tie](), set[tuple[str, str, str]]()
+    for tie in incident.ties:
+        place = tie.rule, tie.blueprint, tie.field
+        if place in ways and (ways[place].counts_from is None) == (tie.counts_from is None):
+            quiets = ways[place].quiets or (tie.quiets and place[:2] in quieting)
+            ties[tie.key] = tie._replace(quiets=quiets)
+            there.add(place)
     fresh = kin.ties(known, incident.severity) if ways.keys() - there else ()
     for tie in fresh:
         if (tie.rule, tie.blueprint, tie.field) not in there:
