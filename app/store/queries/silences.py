@@ -30,8 +30,11 @@ BEHIND = (
     " AND later.queue = deliveries.queue AND later.id > deliveries.id AND later.state = 'pending' LIMIT 1"
 )
 """Whether something waits after an alert, of its incident and for its queue."""
-HEARD = "(state = 'delivered' OR (state = 'silenced' AND sent_at IS NOT NULL))"
-"""Whether a place has heard an alert, or may have."""
+HEARD = (
+    "(state = 'delivered' OR (state = 'silenced' AND sent_at IS NOT NULL"
+    " AND step NOT IN ('resolved', 'settled', 'noticed')))"
+)
+"""Whether a place has heard an alert, or may have; of an end that it may have heard it is told again."""
 ENDED_WITH_INCIDENT = (
     "incident_id IS NOT NULL AND NOT EXISTS"
     " (SELECT 1 FROM incidents WHERE incidents.id = incident_id AND resolved_at IS NULL)"
