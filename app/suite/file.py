@@ -212,7 +212,8 @@ class _Reader:
         begun |= {*(moment.fails or ()), *([""] if moment.silence is not None else ())}
         for key in ("acknowledge", "unacknowledge"):
             name = getattr(moment, key)
-            if name is not None and name not in self.blueprints:
+            groups = self.rules is not None and any(rule.of for rule in self.rules.file.rules)  # have names, too
+            if name is not None and name not in self.blueprints and not groups:
                 near = nearest(name, self.blueprints)
                 hint = f"; did you mean {near!r}?" if near else ""
                 text = f"{key}: no entity {name!r} is known here{hint}"

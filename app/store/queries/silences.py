@@ -47,11 +47,8 @@ async def add(tx: Transaction, silence: Silence) -> int:
         f"INSERT INTO silences ({SILENCE.removeprefix('id, ')})"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id",
         *(silence.rule, silence.blueprint, silence.entity, silence.team),
-        to_micros(silence.starts_at),
-        to_micros(silence.ends_at),
-        silence.author,
-        silence.comment,
-        silence.incident_id,
+        *(to_micros(silence.starts_at), to_micros(silence.ends_at)),
+        *(silence.author, silence.comment, silence.incident_id),
     )
     return number
 
