@@ -238,7 +238,9 @@ class Dispatcher:
     async def _write(
         self, claim: Claim, attempt: Attempt, *, goes_on: bool = False
     ) -> tuple[bool, Claim | None]:
-        again = not (goes_on or self._stopping or len(self._turns) >= MAX_TURNS)
+        notifier = self._sender.notifiers.get(claim.destination)
+        rated = notifier is not None and notifier.spacing  # since a reload: then each claim takes a slot
+        again = not (goes_on or self._stopping or rated or len(self._turns) >= MAX_TURNS)
         # What was sent must not be sent again only because the store was away: however long that takes, the
         # token is ours until another process takes the lease. `stop` cuts this off.
         faults = 0

@@ -19,7 +19,7 @@ from app.model.delivery import State
 from app.model.incident import Route
 from app.model.notification import Message
 from app.model.silence import Silence
-from app.model.times import Micros
+from app.model.times import Micros, to_micros
 from app.notifier.base import SEND_TIMEOUT, Sent
 from app.store import queries
 from app.store.clock import StoreClock
@@ -85,6 +85,21 @@ async def test_a_queue_goes_on_with_what_it_has_next(rig: Rig, case: str, sent: 
     assert len(claims) == claimed
     free = {"token": "next", "now": NOW, "lease_until": NOW + QUEUE_LEASE, "limit": 1, "batch_limits": {}}
     assert len(await rig.store.claim(**free)) == (sent < 4)
+
+
+async def test_a_rate_since_a_reload(rig: Rig) -> None:
+    """A queue that goes on takes its turns from the destination's other queues: they are counted."""
+
+    async def slowly() -> None:
+        rig.notifier.spacing = PAUSE
+        rig.clock.now += 2 * PAUSE
+
+    rig.notifier.pause, rig.notifier.script = timedelta(0), [slowly]
+    await rig.add("one", "two")
+    async with rig.running():
+        await rig.attempts(2)
+    free_at = await rig.store.read(lambda tx: tx.fetch_value("SELECT next_at FROM rates"))
+    assert free_at == to_micros(NOW + 3 * PAUSE)
 
 
 async def test_delivers_at_the_destinations_rate(rig: Rig) -> None:
