@@ -192,11 +192,12 @@ class Dispatcher:
         except asyncio.CancelledError:  # cut off by `stop`: so the next start need not wait for the lease
             await asyncio.shield(self._give_back(claim, unsure=True))
             raise
-        except StoreUnavailable as error:  # nothing was delivered
-            log.error("queue_not_read", queue=claim.queue, reason=str(error))
-            await self._give_back(claim)
-            return None
-        except Exception as error:  # it would be the same whenever the lease lapses
+        except Exception as error:
+            if _is_away(error):  # nothing was delivered
+                log.error("queue_not_read", queue=claim.queue, reason=str(error))
+                await self._give_back(claim)
+                return None
+            # It would be the same whenever the lease lapses.
             log.exception("delivery_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
             attempt = after_fault(claim, None, error, self._now(claim))
         if attempt is None:
@@ -252,7 +253,7 @@ class Dispatcher:
                 recorded = await self._store.record(claim, attempt, goes_on=goes_on, alone=faults >= FAULTS)
             except Exception as error:
                 again = False  # what is next is claimed like any other
-                if isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefuses):
+                if _is_away(error):
                     log.error("attempt_not_recorded", queue=claim.queue, reason=str(error))
                 else:  # nor because of a fault in what follows from it
                     log.exception("record_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
@@ -274,3 +275,8 @@ class Dispatcher:
         delay = max(0.0, (time - self._clock()).total_seconds())
         if delay < POLL_SECONDS * 2 and not self._stopping:
             asyncio.get_running_loop().call_later(delay, self.wake)
+
+
+def _is_away(error: Exception) -> bool:
+    """Tell whether an error means that the store is away, and is no fault of this program."""
+    return isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefuses)
