@@ -212,7 +212,8 @@ class _Reader:
         begun |= {*(moment.fails or ()), *([""] if moment.silence is not None else ())}
         for key in ("acknowledge", "unacknowledge"):
             name = getattr(moment, key)
-            groups = self.rules is not None and any(rule.of for rule in self.rules.file.rules)  # have names, too
+            # A group has a name, too.
+            groups = self.rules is not None and any(rule.of for rule in self.rules.file.rules)
             if name is not None and name not in self.blueprints and not groups:
                 near = nearest(name, self.blueprints)
                 hint = f"; did you mean {near!r}?" if near else ""

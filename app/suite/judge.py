@@ -65,11 +65,11 @@ class Judge:
         """Give what a step expects and what does not hold now."""
         deliveries = (await self.store.read(queries.page.deliveries, limit=1000)).rows
         problems = list(self._problems(moment, line, deliveries))
-        if entity := moment.acknowledge or moment.unacknowledge:
-            if not await self.store.read(queries.incidents.worst, 1, IncidentFilter(entity=entity)):
-                why = list(self._decisions(EVERYBODY))[:MAX_SHOWN]
-                at = offset(self.clock.since)
-                problems.insert(0, Unmet(line, at, f"{entity} has an open incident", ["it has none"], why))
+        entity = moment.acknowledge or moment.unacknowledge
+        if entity and not await self.store.read(queries.incidents.worst, 1, IncidentFilter(entity=entity)):
+            why = list(self._decisions(EVERYBODY))[:MAX_SHOWN]
+            at = offset(self.clock.since)
+            problems.insert(0, Unmet(line, at, f"{entity} has an open incident", ["it has none"], why))
         for key, names in moment.destinations():
             for name in names if key in {"told", "not told", "resolved"} else ():
                 for destination in {name, *self._fitting(name)}:
