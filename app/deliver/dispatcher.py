@@ -2,18 +2,20 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from opentelemetry.trace import Span, Tracer
 
-from app.deliver.ended import alerted, count_attempt, log_attempt
 from app.deliver.retry import after_fault
 from app.deliver.turn import Sender
 from app.errors import StoreRefuses, StoreUnavailable
 from app.model.delivery import Outcome
+from app.model.report import RUNS
 from app.model.times import EPOCH
 from app.observe.tracing import OFF, current_trace_id, delivery_spans, fail, note
 from app.observe.watch import NOBODY, Watch
@@ -130,6 +132,7 @@ class Dispatcher:
         if copies:
             self._copied_at = now
         notifiers = self._sender.notifiers
+        limits = {name: notifier.batch_limit for name, notifier in notifiers.items()}
         spacings = {name: notifier.spacing for name, notifier in notifiers.items() if notifier.spacing}
         try:
             claims = await self._store.claim(
@@ -137,7 +140,7 @@ class Dispatcher:
                 now=now,
                 lease_until=now + QUEUE_LEASE,
                 limit=MAX_TURNS - len(self._turns),
-                batch_limits=self._batch_limits(),
+                batch_limits=limits,
                 spacings=spacings,
                 fallbacks=self._sender.fallbacks if copies else None,
                 busy=self._at_work,
@@ -152,6 +155,7 @@ class Dispatcher:
         if abs(self.last_turn - self._back_at) > SPARED:
             self._away_since = None
         for claim in claims:
+            self._resting[claim.queue] = claim.lease_until
             if spacing := spacings.get(claim.destination):  # other queues of it wait for that moment
                 self._wake_at(now + spacing)
             turn = asyncio.create_task(self._take_turn(claim))
@@ -160,42 +164,34 @@ class Dispatcher:
 
     async def _take_turn(self, claim: Claim) -> None:
         self._at_work.add(claim.queue)
-        after: Claim | datetime | None = claim
-        try:
-            while isinstance(after, Claim):
-                after = await self._deliver_traced(after)
-        finally:
-            self._at_work.discard(claim.queue)
-        if after is None:
-            self._resting.pop(claim.queue, None)
-        else:
-            self._resting[claim.queue] = after
-            self._wake_at(after)
-
-    async def _deliver_traced(self, claim: Claim) -> Claim | datetime | None:
-        self._resting[claim.queue] = claim.lease_until
         first, *others = [delivery.change_key for delivery in claim.deliveries[:MAX_LOGGED_CHANGES]]
         changes = {"changes": [first, *others]} if others else {"change": first}
+        structlog.contextvars.bind_contextvars(**changes)
         parents = [delivery.traceparent for delivery in claim.deliveries]
-        with (
-            structlog.contextvars.bound_contextvars(**changes),
-            delivery_spans(self._tracer, parents, destination=claim.destination, queue=claim.queue) as spans,
-        ):
+        with delivery_spans(self._tracer, parents, destination=claim.destination, queue=claim.queue) as spans:
             if trace_id := current_trace_id():
                 structlog.contextvars.bind_contextvars(trace_id=trace_id)
-            return await self._deliver(claim, spans)
+            try:
+                rests_until = await self._deliver(claim, spans)
+            finally:
+                self._at_work.discard(claim.queue)
+        if rests_until is None:
+            self._resting.pop(claim.queue, None)
+        else:
+            self._resting[claim.queue] = rests_until
+            self._wake_at(rests_until)
 
-    async def _deliver(self, claim: Claim, spans: Sequence[Span]) -> Claim | datetime | None:
-        """Deliver what a queue has; the result is what it has next, or when it may send again, if known."""
+    async def _deliver(self, claim: Claim, spans: Sequence[Span]) -> datetime | None:
+        """Deliver what a queue has; the result is when it may send again, None if that is not known."""
         try:
             attempt = None if self._stopping else await self._sender.attempt(claim)
         except asyncio.CancelledError:  # cut off by `stop`: so the next start need not wait for the lease
             await asyncio.shield(self._give_back(claim, unsure=True))
             raise
         except Exception as error:
-            if _is_away(error):  # nothing was delivered
+            if isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefuses):
                 log.error("queue_not_read", queue=claim.queue, reason=str(error))
-                await self._give_back(claim)
+                await self._give_back(claim)  # nothing was delivered
                 return None
             # It would be the same whenever the lease lapses.
             log.exception("delivery_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
@@ -204,56 +200,41 @@ class Dispatcher:
             log.warning("queue_given_back", queue=claim.queue)
             await self._give_back(claim)
             return None
-        note(*spans, outcome=attempt.outcome, deliveries=alerted(claim, attempt))
+        note(*spans, outcome=attempt.outcome, deliveries=_alerted(claim, attempt))
         if attempt.outcome in (Outcome.RETRY, Outcome.ON_HOLD, Outcome.DEAD):
             fail(attempt.outcome, *spans)
-        recorded, following = await self._record(claim, attempt)
-        if not recorded:
-            log.warning("lease_lost", queue=claim.queue)
-        else:
-            log_attempt(claim, attempt)
-            count_attempt(claim, attempt, self._watch)
+        recorded = await self._record(claim, attempt)
+        if recorded:
+            self._log(claim, attempt)
+            self._count(claim, attempt)
         freed = claim.spacing and attempt.outcome is Outcome.SILENCED
         if len(self._turns) >= MAX_TURNS or attempt.message or attempt.notice or attempt.elsewhere or freed:
             self.wake()  # there was no room for others, and now there is; or other queues have got work
-        return following or (attempt.next_at if recorded else None)
+        return attempt.next_at if recorded else None
 
     async def _give_back(self, claim: Claim, *, unsure: bool = False) -> None:
         with contextlib.suppress(StoreUnavailable):
             await self._store.give_back(claim, unsure=unsure)
 
-    async def _record(self, claim: Claim, attempt: Attempt) -> tuple[bool, Claim | None]:
-        """Write what came of an attempt; give whether the lease was ours, and what the queue has next."""
+    async def _record(self, claim: Claim, attempt: Attempt) -> bool:
         # Thousands at once would keep everybody waiting who stores a change.
         left = attempt.delivery_ids or ()
         while attempt.outcome is Outcome.DELIVERED and not attempt.message and len(left) > RECORDED_AT_ONCE:
             part, left = left[:RECORDED_AT_ONCE], left[RECORDED_AT_ONCE:]
-            recorded, _ = await self._write(
-                claim, replace(attempt, delivery_ids=part, asides={}), goes_on=True
-            )
-            if not recorded:
-                return False, None
+            if not await self._write(claim, replace(attempt, delivery_ids=part, asides={}), goes_on=True):
+                return False
             attempt = replace(attempt, delivery_ids=left)
         return await self._write(claim, attempt)
 
-    async def _write(
-        self, claim: Claim, attempt: Attempt, *, goes_on: bool = False
-    ) -> tuple[bool, Claim | None]:
-        notifier = self._sender.notifiers.get(claim.destination)
-        rated = notifier is not None and notifier.spacing  # since a reload: then each claim takes a slot
-        again = not (goes_on or self._stopping or rated or len(self._turns) >= MAX_TURNS)
+    async def _write(self, claim: Claim, attempt: Attempt, *, goes_on: bool = False) -> bool:
         # What was sent must not be sent again only because the store was away: however long that takes, the
         # token is ours until another process takes the lease. `stop` cuts this off.
         faults = 0
         while True:
             try:
-                if again:
-                    limits = self._batch_limits()
-                    return await self._store.record_and_claim(claim, attempt, QUEUE_LEASE, limits)
                 recorded = await self._store.record(claim, attempt, goes_on=goes_on, alone=faults >= FAULTS)
             except Exception as error:
-                again = False  # what is next is claimed like any other
-                if _is_away(error):
+                if isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefuses):
                     log.error("attempt_not_recorded", queue=claim.queue, reason=str(error))
                 else:  # nor because of a fault in what follows from it
                     log.exception("record_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
@@ -262,14 +243,52 @@ class Dispatcher:
                         attempt = after_fault(claim, attempt, error, self._now(claim))
                 await asyncio.sleep(POLL_SECONDS)
             else:
-                return recorded, None
-
-    def _batch_limits(self) -> dict[str, int]:
-        return {name: notifier.batch_limit for name, notifier in self._sender.notifiers.items()}
+                if not recorded:
+                    log.warning("lease_lost", queue=claim.queue)
+                return recorded
 
     def _now(self, claim: Claim) -> datetime:
         # By the clock as it was when the claim was made: it may have been set since.
         return self._clock() - (self._store.clock.stepped - claim.stepped)
+
+    def _log(self, claim: Claim, attempt: Attempt) -> None:
+        fields: dict[str, Any] = {
+            "delivery": (attempt.delivery_ids or [claim.deliveries[0].id])[0],
+            "deliveries": len(attempt.delivery_ids or ()),
+            "queue": claim.queue,
+            "destination": claim.destination,
+            "detail": attempt.detail,
+            "took_ms": round((attempt.ended_at - attempt.started_at).total_seconds() * 1000),
+        }
+        if attempt.asides:
+            log.info("alerts_set_aside", queue=claim.queue, deliveries=len(attempt.asides))
+        if attempt.outcome is Outcome.DELIVERED:
+            changed = "run_reported" if claim.destination == RUNS else "message_updated"
+            log.info("alert_delivered" if claim.alerts else changed, **fields)
+        elif attempt.outcome is Outcome.RETRY:
+            log.warning("delivery_failed", next_at=attempt.next_at.isoformat(), **fields)
+        elif attempt.outcome is Outcome.DEAD:
+            log.error("delivery_dead", **fields)
+        elif attempt.outcome is Outcome.ON_HOLD and not claim.on_hold:
+            log.error("queue_on_hold", **fields)
+        elif attempt.outcome is Outcome.ON_HOLD:
+            log.warning("queue_still_on_hold", next_at=attempt.next_at.isoformat(), **fields)
+        if claim.on_hold and attempt.outcome in (Outcome.DELIVERED, Outcome.DEAD, Outcome.RETRY):
+            log.warning("queue_released", queue=claim.queue, destination=claim.destination)
+
+    def _count(self, claim: Claim, attempt: Attempt) -> None:
+        destination, watch = claim.destination, self._watch
+        for outcome, number in Counter(aside.outcome for aside in attempt.asides.values()).items():
+            watch.delivered(destination, outcome, number)
+        if attempt.outcome is Outcome.RETRY:
+            watch.retried(destination)
+        if not claim.alerts and attempt.outcome is Outcome.DELIVERED:
+            watch.changed(destination)
+            return
+        if number := _alerted(claim, attempt):
+            watch.delivered(destination, attempt.outcome, number)
+        if attempt.outcome is Outcome.DELIVERED:
+            watch.sent(destination, [(attempt.ended_at - since).total_seconds() for since in attempt.since])
 
     def _wake_at(self, time: datetime) -> None:
         delay = max(0.0, (time - self._clock()).total_seconds())
@@ -277,6 +296,5 @@ class Dispatcher:
             asyncio.get_running_loop().call_later(delay, self.wake)
 
 
-def _is_away(error: Exception) -> bool:
-    """Tell whether an error means that the store is away, and is no fault of this program."""
-    return isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefuses)
+def _alerted(claim: Claim, attempt: Attempt) -> int:
+    return len(claim.deliveries if attempt.delivery_ids is None else attempt.delivery_ids)

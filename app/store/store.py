@@ -194,22 +194,6 @@ class Store:
         operation = leases.record_alone if alone else queries.queues.record
         return await self.write(operation, claim, attempt, goes_on=goes_on)
 
-    async def record_and_claim(
-        self, claim: Claim, attempt: Attempt, lease: timedelta, batch_limits: Mapping[str, int]
-    ) -> tuple[bool, Claim | None]:
-        """Do as `record`, and claim the queue again, see `app.store.queries.queues.claim_again`."""
-        token = self.own(claim.token.rpartition(".")[2])
-
-        async def operation(tx: Transaction) -> tuple[bool, Claim | None]:
-            if not await queries.queues.record(tx, claim, attempt):
-                return False, None
-            again = queries.queues.claim_again
-            return True, await again(tx, claim, attempt, token, lease, batch_limits)
-
-        recorded, following = await self.write(operation)
-        self.clock.busy |= following is not None
-        return recorded, following
-
     async def give_back(self, claim: Claim, *, unsure: bool = False) -> None:
         """Give a lease back without an attempt; `unsure`: something may have been sent all the same."""
         await self.write(leases.give_back, claim, unsure=unsure)

@@ -154,7 +154,7 @@ class _Listener:
     async def go_to(self, since: timedelta) -> None:
         """Let time pass, and everything happen that is due until then."""
         while self.clock.since < since:
-            due = await self.store.read(queries.counts.next_due, self.clock.now())
+            due = await self.store.read(queries.queues.next_due, self.clock.now())
             self.clock.since = since if due is None else min(since, due - TEST_START)
             await self._settle()
 

@@ -93,7 +93,7 @@ class Listener:
         """Send what is due until then."""
         while self.clock.now() <= at:
             await self._take_turns()
-            due = await self.store.read(queries.counts.next_due, self.clock.now())
+            due = await self.store.read(queries.queues.next_due, self.clock.now())
             if due is None or due > at:
                 break
             self.clock.since = due - TEST_START

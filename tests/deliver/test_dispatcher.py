@@ -18,8 +18,7 @@ from app.errors import DeliveryFailed, Scope, StoreUnavailable
 from app.model.delivery import State
 from app.model.incident import Route
 from app.model.notification import Message
-from app.model.silence import Silence
-from app.model.times import Micros, to_micros
+from app.model.times import Micros
 from app.notifier.base import SEND_TIMEOUT, Sent
 from app.store import queries
 from app.store.clock import StoreClock
@@ -49,57 +48,6 @@ async def test_delivers_in_order_at_the_queues_rate(rig: Rig) -> None:
             await rig.nothing_more()
             assert rig.notifier.taken == ["one", "two", "three"][:number]
             rig.move(PAUSE)
-
-
-@pytest.mark.parametrize(
-    ("case", "sent", "claimed"), [("alone", 4, 1), ("a silence that may end", 4, 4), ("a stop", 1, 1)]
-)
-async def test_a_queue_goes_on_with_what_it_has_next(rig: Rig, case: str, sent: int, claimed: int) -> None:
-    """What is recorded claims the next delivery with it, but where others must be looked at, or at a stop."""
-
-    class Counting(Store):
-        """A store that notes its claims."""
-
-        async def claim(self, **how: Any) -> list[Claim]:
-            taken = await super().claim(**how)
-            claims.extend(taken)
-            return taken
-
-    claims: list[Claim] = []
-    stops: list[asyncio.Task[None]] = []
-
-    async def stop() -> None:
-        stops.append(asyncio.create_task(rig.dispatcher.stop(5)))
-        await asyncio.sleep(0)
-
-    rig.dispatcher._store, rig.notifier.pause = Counting(rig.store._database), timedelta(0)  # noqa: SLF001
-    if case == "a silence that may end":
-        silence = Silence("other", "*", "*", "*", NOW, NOW + QUEUE_LEASE, "ada", "")
-        await rig.store.write(queries.silences.add, silence)
-    rig.notifier.script = [stop] if case == "a stop" else []
-    await rig.add("one", "two", "three", "four")
-    async with rig.running():
-        await rig.attempts(sent)
-        await asyncio.gather(*stops)
-    assert rig.notifier.taken == ["one", "two", "three", "four"][:sent]
-    assert len(claims) == claimed
-    free = {"token": "next", "now": NOW, "lease_until": NOW + QUEUE_LEASE, "limit": 1, "batch_limits": {}}
-    assert len(await rig.store.claim(**free)) == (sent < 4)
-
-
-async def test_a_rate_since_a_reload(rig: Rig) -> None:
-    """A queue that goes on takes its turns from the destination's other queues: they are counted."""
-
-    async def slowly() -> None:
-        rig.notifier.spacing = PAUSE
-        rig.clock.now += 2 * PAUSE
-
-    rig.notifier.pause, rig.notifier.script = timedelta(0), [slowly]
-    await rig.add("one", "two")
-    async with rig.running():
-        await rig.attempts(2)
-    free_at = await rig.store.read(lambda tx: tx.fetch_value("SELECT next_at FROM rates"))
-    assert free_at == to_micros(NOW + 3 * PAUSE)
 
 
 async def test_delivers_at_the_destinations_rate(rig: Rig) -> None:

@@ -130,7 +130,7 @@ class Year:
     async def go_to(self, at: datetime) -> None:
         """Let time pass."""
         while self._delivers and (now := self._clock.now()) < at:
-            due = await self._runtime.store.read(queries.counts.next_due, now)
+            due = await self._runtime.store.read(queries.queues.next_due, now)
             self._clock.since += min(at, due or at) - now
             await self._settle()
         self._clock.since += at - self._clock.now()

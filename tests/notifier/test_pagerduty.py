@@ -289,7 +289,7 @@ async def test_a_bad_night(tmp_path: Path) -> None:
                     batch_limits={"pager": 1},
                 )
                 if not claims:
-                    due = await store.read(queries.counts.next_due, now)
+                    due = await store.read(queries.queues.next_due, now)
                     clock.now = min(NOW + until, due or NOW + until)
                     continue
                 attempt = await sender.attempt(claims[0])

@@ -149,7 +149,7 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: str, mis
 def test_smaller() -> None:
     """A failing seed is made smaller, and what is printed for it repeats it."""
     _, output = simulate(
-        "--seed", "3", "--minutes", "0.5", "--plant", "a change is stored without its alerts", "--kinds"
+        "--seed", "5", "--minutes", "0.5", "--plant", "a change is stored without its alerts", "--kinds"
     )
     (command,) = re.findall(r"^Again: scripts/simulate (.*)$", output, re.MULTILINE)
     story = output.partition("it comes down to this:\n")[2]

@@ -57,7 +57,7 @@ async def test_two_replicas_stay_within_the_rate(store: Store) -> None:
             rested = now + SPACING  # as the sender has it
             done = Attempt(Outcome.DELIVERED, "ok", now, now, rested, delivery_ids=[one.deliveries[0].id])
             assert await store.record(one, done)
-        due = await store.read(queries.counts.next_due, now)
+        due = await store.read(queries.queues.next_due, now)
         now = max(now + SPACING / 5, min(due or now, now + SPACING))
     assert await count(store, State.DELIVERED) == CRASHES
     times = [at for at, _ in sent]

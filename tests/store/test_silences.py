@@ -221,13 +221,13 @@ async def test_what_is_silenced_is_not_pruned(store: Store) -> None:
 
 async def test_when_something_is_due_next(store: Store) -> None:
     """Once a queue may send again, or a silence ends, what is first; not what is due now."""
-    assert await store.read(queries.counts.next_due, NOW) is None
+    assert await store.read(queries.queues.next_due, NOW) is None
     await store.write(queries.silences.add, SILENCE)
     await store.accept([incoming()])
-    assert await store.read(queries.counts.next_due, NOW + SECOND) == SILENCE.ends_at
+    assert await store.read(queries.queues.next_due, NOW + SECOND) == SILENCE.ends_at
     claimed = await claim(store, second=1)
     await store.record(claimed, attempt(Outcome.RETRY, second=2))
-    due = await store.read(queries.counts.next_due, NOW + SECOND)
+    due = await store.read(queries.queues.next_due, NOW + SECOND)
     assert due is not None
     assert NOW + SECOND < due < SILENCE.ends_at
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from app.model.delivery import State
-from app.model.times import time_or_none, to_micros
+from app.model.times import to_micros
 from app.store.transaction import Transaction
 from app.store.views import Counts, Tally
 
@@ -19,21 +19,6 @@ IN_DOUBT = 1000
 
 
 STANDS = "CASE WHEN state = 'pending' AND on_hold IS NOT NULL THEN 'on_hold' ELSE state END"
-
-
-async def next_due(tx: Transaction, now: datetime) -> datetime | None:
-    """Read when, after a time, UTC, something is due, or a silence ends; None: nothing will be.
-
-    What is due already, and was not sent, is not counted.
-    """
-    at = await tx.fetch_value(
-        "SELECT min(due) FROM ("
-        " SELECT CASE WHEN next_at > due_at THEN next_at ELSE due_at END AS due"
-        "   FROM deliveries JOIN queues ON queues.name = queue WHERE state = 'pending'"
-        " UNION ALL SELECT ends_at FROM silences WHERE NOT settled) AS coming WHERE due > $1",
-        to_micros(now),
-    )
-    return time_or_none(at)
 
 
 async def by_state(tx: Transaction) -> dict[State, int]:

@@ -130,6 +130,21 @@ async def claim(
     return claims
 
 
+async def next_due(tx: Transaction, now: datetime) -> datetime | None:
+    """Read when, after a time, UTC, something is due, or a silence ends; None: nothing will be.
+
+    What is due already, and was not sent, is not counted.
+    """
+    at = await tx.fetch_value(
+        "SELECT min(due) FROM ("
+        " SELECT CASE WHEN next_at > due_at THEN next_at ELSE due_at END AS due"
+        "   FROM deliveries JOIN queues ON queues.name = queue WHERE state = 'pending'"
+        " UNION ALL SELECT ends_at FROM silences WHERE NOT settled) AS coming WHERE due > $1",
+        to_micros(now),
+    )
+    return time_or_none(at)
+
+
 async def _head(
     tx: Transaction, queue: str, now: datetime, batch_limits: Mapping[str, int]
 ) -> dict[str, Any] | None:
@@ -254,28 +269,6 @@ async def record(tx: Transaction, claim: Claim, attempt: Attempt, *, goes_on: bo
     if attempt.notice and not claim.on_hold:
         await fallbacks.notify(tx, claim, attempt, ended_at)
     return True
-
-
-async def claim_again(
-    tx: Transaction, claim: Claim, attempt: Attempt, token: str, lease: timedelta, limits: Mapping[str, int]
-) -> Claim | None:
-    """Claim a queue right after an attempt was recorded, in the same transaction: one commit a delivery.
-
-    None: nothing is due there, or `claim` has more to look at: silences, a rate, another destination.
-    """
-    # On PostgreSQL a commit that has failed for us may be done, and then nobody would know of this lease.
-    goes_on = attempt.outcome is Outcome.DELIVERED and attempt.next_at <= attempt.ended_at
-    if not goes_on or not tx.one_writer or claim.spacing:
-        return None
-    if await tx.fetch_value("SELECT 1 FROM silences WHERE NOT settled LIMIT 1"):
-        return None
-    step = await moved_since(tx, claim.stepped // MICRO)
-    now, stepped = attempt.ended_at + step, claim.stepped + step
-    head = await _head(tx, claim.queue, now, limits)
-    if head is None or head["destination"] != claim.destination:
-        return None
-    await tx.execute(TAKE_LEASE, token, to_micros(now + lease), None, claim.queue)
-    return Claim(claim.queue, token, now, now + lease, 0, on_hold=False, stepped=stepped, **head)
 
 
 async def _set_aside(
