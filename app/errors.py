@@ -9,6 +9,8 @@
     ├── TooBusy              who has proven nothing asks too much now (503)
     ├── UnreadableChange     it is from Port, but not a change we can read (422, kept in quarantine)
     ├── StoreUnavailable     the store cannot take or give data now (503)
+    │   ├── StoreRefuses     the store takes other data, but not this: a fault in this program
+    │   ├── NoDatabase       there is no store yet
     │   └── SchemaTooNew     the store was written by a newer release; the start is refused
     ├── JqUnavailable        users' programs cannot be run now; the change is kept in quarantine (500)
     ├── RulesError           a rules file cannot be used; names every mistake

@@ -188,11 +188,12 @@ class Dispatcher:
         except asyncio.CancelledError:  # cut off by `stop`: so the next start need not wait for the lease
             await asyncio.shield(self._give_back(claim, unsure=True))
             raise
-        except StoreUnavailable as error:  # nothing was delivered
-            log.error("queue_not_read", queue=claim.queue, reason=str(error))
-            await self._give_back(claim)
-            return None
-        except Exception as error:  # it would be the same whenever the lease lapses
+        except Exception as error:
+            if isinstance(error, StoreUnavailable) and not isinstance(error, StoreRefuses):
+                log.error("queue_not_read", queue=claim.queue, reason=str(error))
+                await self._give_back(claim)  # nothing was delivered
+                return None
+            # It would be the same whenever the lease lapses.
             log.exception("delivery_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
             attempt = after_fault(claim, None, error, self._now(claim))
         if attempt is None:

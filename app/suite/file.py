@@ -214,7 +214,9 @@ class _Reader:
             return  # a group's incident has the name of what its members have in common
         for key in ("acknowledge", "unacknowledge"):
             name = getattr(moment, key)
-            if name is not None and name not in self.blueprints:
+            # A group has a name, too.
+            groups = self.rules is not None and any(rule.of for rule in self.rules.file.rules)
+            if name is not None and name not in self.blueprints and not groups:
                 near = nearest(name, self.blueprints)
                 hint = f"; did you mean {near!r}?" if near else ""
                 text = f"{key}: no entity {name!r} is known here{hint}"

@@ -12,7 +12,7 @@ from app.model.incident import ALL_STEPS, Step
 from app.model.notification import one_line
 from app.store import queries
 from app.store.store import Store
-from app.store.views import Delivery, StoredChange
+from app.store.views import Delivery, IncidentFilter, StoredChange
 from app.suite.clock import TEST_START, SuiteClock, offset
 from app.suite.model import EVERYBODY, ExpectedAlert, Moment
 from app.suite.recorder import RecordedAlert, reasons_of, shown
@@ -20,7 +20,6 @@ from app.suite.recorder import RecordedAlert, reasons_of, shown
 MAX_SHOWN = 12
 """Nobody reads more lines about one expectation."""
 MAX_TEXT_CHARS = 300
-MAX_INCIDENTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +65,11 @@ class Judge:
         """Give what a step expects and what does not hold now."""
         deliveries = (await self.store.read(queries.page.deliveries, limit=1000)).rows
         problems = list(self._problems(moment, line, deliveries))
-        if entity := moment.acknowledge or moment.unacknowledge:
-            rows = await self.store.read(queries.incidents.worst, MAX_INCIDENTS)
-            if not any(row.incident.entity == entity for row in rows):
-                why = list(self._decisions(EVERYBODY))[:MAX_SHOWN]
-                at = offset(self.clock.since)
-                problems.insert(0, Unmet(line, at, f"{entity} has an open incident", ["it has none"], why))
+        entity = moment.acknowledge or moment.unacknowledge
+        if entity and not await self.store.read(queries.incidents.worst, 1, IncidentFilter(entity=entity)):
+            why = list(self._decisions(EVERYBODY))[:MAX_SHOWN]
+            at = offset(self.clock.since)
+            problems.insert(0, Unmet(line, at, f"{entity} has an open incident", ["it has none"], why))
         for key, names in moment.destinations():
             for name in names if key in {"told", "not told", "resolved"} else ():
                 for destination in {name, *self._fitting(name)}:

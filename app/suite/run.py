@@ -34,11 +34,11 @@ from app.store import queries
 from app.store.actions import Action, act
 from app.store.sqlite.schema import prepare
 from app.store.store import Store
-from app.store.views import StoredChange
+from app.store.views import IncidentFilter, StoredChange
 from app.suite.catalog import SuiteCatalog
 from app.suite.clock import TEST_START, SuiteClock, SuiteDatabase, SuiteStoreClock, VirtualLoop, offset
 from app.suite.file import Suite
-from app.suite.judge import MAX_INCIDENTS, Judge, Unmet
+from app.suite.judge import Judge, Unmet
 from app.suite.model import Moment
 from app.suite.recorder import RecordedAlert, Recorder, described, let, reasons_of
 
@@ -208,10 +208,10 @@ class _Listener:
     async def _act(self, verb: Literal["acknowledge", "unacknowledge"], entity: str) -> None:
         """Let somebody do something to the open incidents of an entity."""
         now, person = self.clock.now(), Person("the suite", "command")
-        for row in await self.store.read(queries.incidents.worst, MAX_INCIDENTS):
-            if row.incident.entity == entity:
-                action = Action(f"{verb} {now} {row.incident.id}", verb, row.incident.id, person)
-                self._say(verb, (await self.store.write(act, action, now)).text)
+        which = IncidentFilter(entity=entity)
+        for row in await self.store.read(queries.incidents.worst, CHANGES_AT_ONCE, which):
+            action = Action(f"{verb} {now} {row.incident.id}", verb, row.incident.id, person)
+            self._say(verb, (await self.store.write(act, action, now)).text)
 
     async def reconcile(self) -> None:
         """Compare the catalog with the last known state, as the listener does at intervals."""

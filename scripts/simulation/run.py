@@ -235,7 +235,7 @@ def _waiting(rule: str) -> list[str]:
             " WHERE (state = 'pending' AND step <> 'reminded' AND due_at < 9e16) OR"
             " (state = 'dead' AND message_id IS NULL AND rule IN ('', ?)"
             "  AND NOT EXISTS (SELECT 1 FROM attempts"
-            "   WHERE delivery_id = deliveries.id AND detail = 'its rule is no longer there'))"
+            "   WHERE delivery_id = deliveries.id AND detail LIKE 'its rule is no longer there%'))"
             " GROUP BY queue ORDER BY queue",
             [rule],
         )

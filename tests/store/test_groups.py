@@ -3,10 +3,12 @@
 import asyncio
 import random
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
 from app.model.times import Micros
+from app.rules.kin.quiet import QuietWhile
 from app.rules.last_known import LastKnown
 from app.rules.rule import Rule, RuleSet
 from app.store import queries
@@ -245,6 +247,34 @@ async def test_a_group_by_something_else(database: str) -> None:
         await catalog.change("s5", "Degraded")
         await catalog.go_to(30)
         assert [heard[:3] for heard in catalog.heard["platform"][4:]] == [(30, "a", "opened")]
+
+
+@pytest.mark.parametrize("relation", ["domain", "area"])
+async def test_what_is_quiet_in_its_own_group_stays_so(tmp_path: Path, relation: str) -> None:
+    """A tie that quiets and counts is one: the same rules, read again, change nothing of it."""
+
+    def by_rules(of: str) -> list[Rule]:
+        quiet_while = {"relation": relation, "rule": "domain-degraded"}
+        services, group = rules(of=of, by={"relation": "domain"})
+        explained = services.model_copy(update={"quiet_while": QuietWhile.model_validate(quiet_while)})
+        return [explained, group, Rule.model_validate(CLUSTER)]
+
+    async def read_again(of: str) -> list[str]:
+        closed = await catalog.store.write(follow, RuleSet(by_rules(of)), catalog.now, limit=10)
+        await catalog.hear()
+        return [incident.rule for incident in closed]
+
+    blueprints = BLUEPRINTS | {"c": "cluster"}
+    async with Catalog(f"sqlite:///{tmp_path}/own.db", by_rules("service-health"), blueprints) as catalog:
+        for second, service in enumerate(SERVICES[:5]):
+            catalog.second = second
+            await catalog.change(service, "Degraded", domain="pay", area="pay")
+        catalog.second = 9
+        assert await read_again("service-health") == []
+        assert [heard[1] for heard in catalog.heard["owners"]] == SERVICES[:2]
+        # It counts others: those that it explained only do not count, and alert when it ends.
+        assert await read_again("cluster-health") == ["domain-degraded"]
+        assert [heard[1] for heard in catalog.heard["owners"]] == SERVICES[:5]
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)

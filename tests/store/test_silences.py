@@ -144,6 +144,27 @@ async def test_the_end_of_what_may_have_arrived(
     assert told == ([Step.RESOLVED] if sent_at else [])
 
 
+@pytest.mark.parametrize("again", [False, True])
+async def test_an_end_that_may_have_arrived(store: Store, *, again: bool) -> None:
+    """Nobody knows whether it did: who was told of the trouble is told its end once more, and not never."""
+    await store.accept([incoming(entity="e1")])
+    await store.record(await claim(store, second=1), delivered(second=1))
+    await store.write(queries.silences.add, SILENCE)
+    await store.accept([incoming("Degraded", "Healthy", entity="e1", second=2)])
+    claimed = await claim(store, second=3)
+    aside = Aside(Outcome.SILENCED, "kept", claimed.silences[0].id, sent_at=NOW)
+    asides = {claimed.deliveries[0].id: aside}
+    await store.record(claimed, replace(attempt(Outcome.SILENCED, second=3), delivery_ids=(), asides=asides))
+    if again:
+        await store.accept([
+            incoming(entity="e1", second=4),
+            incoming("Degraded", "Healthy", entity="e1", second=5),
+        ])  # fmt: skip
+        await keep_back(store, second=6)
+    told = [one.notification.step for taken in await claims(store, second=102) for one in taken.deliveries]
+    assert told == [Step.RESOLVED]
+
+
 async def test_an_end_and_a_new_beginning_just_after_the_silence(store: Store) -> None:
     """The first end is that of no trouble that was told; what came after it is told whole."""
     await store.write(queries.silences.add, SILENCE)

@@ -147,6 +147,20 @@ def test_an_acknowledgement_stops_what_hours_hold(tmp_path: Path) -> None:
     hold(tmp_path, rules.replace("rules:\n", hours + "rules:\n"), HEAD + timeline)
 
 
+def test_whoever_of_many_is_acknowledged(tmp_path: Path) -> None:
+    """An entity while a hundred are in worse trouble, and a group, which no step names before."""
+    crowd = "  - {name: crowded, of: down, by: {property: area}, at_least: 2, send: boss}\n"
+    (tmp_path / "rules.yaml").write_text(RULES + crowd)
+    worse = "blueprint: service, set: {status: Down, area: north}"
+    steps = "".join(f"      - {{entity: s{number}, {worse}}}\n" for number in range(100))
+    path = tmp_path / "a.suite.yaml"
+    last = ("entity: shop, set: {status: Slow}", "acknowledge: shop", "acknowledge: north")
+    path.write_text(HEAD + steps + "".join(f"      - {{{step}}}\n" for step in last))
+    ((result,),) = run_suites([load_suite(path)])
+    assert not result.unmet
+    assert sum(" acknowledge" in line for line in result.story) == 2
+
+
 OFFICE = """
 version: 1
 hours:

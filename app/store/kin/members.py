@@ -7,7 +7,7 @@ from datetime import datetime
 from app.model.incident import Incident, Tie
 from app.model.times import Micros, to_micros
 from app.rules.kin.quiet import counting
-from app.rules.last_known import LastKnown
+from app.rules.kin.ties import Kin
 from app.rules.rule import RuleSet
 from app.store.columns import UNTIL_RELEASED
 from app.store.kin import causes, relatives
@@ -15,6 +15,8 @@ from app.store.kin.state import TieKey
 from app.store.queries.last_known import find_last_known
 from app.store.transaction import EntityKey, Transaction
 
+Way = tuple[str, str, str]
+"""A rule, a blueprint, and the field that leads there."""
 MOVED_AWAY = "it depends on something else now"
 COUNTED_TIES = (
     "FROM incident_ties AS ties WHERE ties.rule = $1 AND ties.blueprint = $2 AND ties.entity = $3"
@@ -146,13 +148,22 @@ async def astray(tx: Transaction, incidents: Iterable[Incident], rules: RuleSet,
     if not mine:
         return Astray()
     before = await relatives.ties_of(tx, [incident.id for incident in mine])
-    known = await find_last_known(tx, {_entity(incident) for incident in mine})
+    names = {incident.rule for incident in mine}
+    pairs = ((name, rules.family.kin(rules.by_name[name], None, frozenset())) for name in names)
+    kins = {name: kin for name, kin in pairs if kin is not None}
+    kept = {each.id: _kept(before.get(each.id, ()), each, kins[each.rule]) for each in mine}
+    # To read these takes longest, and keeps accepting waiting: nearly always all ties are there.
+    lacking = {_entity(each) for each in mine if kept[each.id][1] is not None}
+    known = await find_last_known(tx, lacking) if lacking else {}
     found = Astray(before=before)
     for incident in mine:
-        was = before.get(incident.id, ())
-        ties = _tied_anew(incident.but(ties=was), rules, known.get(_entity(incident)), now)
-        if ties != was:
-            found.ties[incident.id] = ties
+        (ties, there), was = kept[incident.id], before.get(incident.id, ())
+        if there is not None:
+            for tie in kins[incident.rule].ties(known.get(_entity(incident)), incident.severity):
+                if _way(tie) not in there:
+                    ties[tie.key] = tie._replace(quiets=tie.quiets or tie.key in ties)
+        if (anew := _counted_anew(tuple(sorted(ties.values())), was, incident, rules, now)) != was:
+            found.ties[incident.id] = anew
     if quiet := {each.id: each.quiet for each in mine if each.quiet and each.id in found.ties}:
         rows = await tx.fetch(
             "SELECT id, rule, blueprint, entity FROM incidents WHERE id = ANY($1)", sorted(quiet.values())
@@ -166,29 +177,39 @@ async def astray(tx: Transaction, incidents: Iterable[Incident], rules: RuleSet,
     return found
 
 
-def _tied_anew(incident: Incident, rules: RuleSet, known: LastKnown | None, now: datetime) -> tuple[Tie, ...]:
+def _kept(
+    was: Iterable[Tie], incident: Incident, kin: Kin
+) -> tuple[dict[TieKey, Tie], Collection[Way] | None]:
+    """Give the ties that lead by a field of now, and by which ways they do; None: there are no other ways."""
+    ways: dict[Way, Tie] = {}
+    for way in kin.ways(incident.severity):
+        ways[_way(way)] = way if _way(way) not in ways else way._replace(quiets=True)
+    # Where two fields lead to one entity, its tie has the field of the second, and the first may quiet.
+    quieting = {(way.rule, way.blueprint) for way in ways.values() if way.quiets}
+    ties, there = dict[TieKey, Tie](), set[Way]()
+    for tie in was:
+        lead = ways.get(_way(tie))
+        if lead is not None and (lead.counts_from is None) == (tie.counts_from is None):
+            quiets = lead.quiets or (tie.quiets and (tie.rule, tie.blueprint) in quieting)
+            ties[tie.key] = tie if tie.quiets is quiets else tie._replace(quiets=quiets)
+            there.add(_way(tie))
+    return ties, there if ways.keys() - there else None
+
+
+def _counted_anew(
+    ties: tuple[Tie, ...], was: Iterable[Tie], incident: Incident, rules: RuleSet, now: datetime
+) -> tuple[Tie, ...]:
     rule = rules.by_name[incident.rule]
-    kin = rules.family.kin(rule, None, frozenset())
-    if kin is None:
-        return incident.ties
-    ways = {(way.rule, way.blueprint, way.field): way for way in kin.ways(incident.severity)}
-    kept = [tie for tie in incident.ties if (tie.rule, tie.blueprint, tie.field) in ways]
-    there = {(tie.rule, tie.blueprint, tie.field) for tie in kept}
-    ties = {tie.key: tie._replace(quiets=ways[tie.rule, tie.blueprint, tie.field].quiets) for tie in kept}
-    fresh = kin.ties(known, incident.severity) if ways.keys() - there else ()
-    for tie in fresh:
-        if (tie.rule, tie.blueprint, tie.field) not in there:
-            ties[tie.key] = tie._replace(quiets=tie.quiets or tie.key in ties)
     # What counts already goes on to do so; the rest does as its rule's `for` says now.
-    starts = [tie.counts_from for tie in incident.ties if tie.counts_from is not None]
+    starts = [tie.counts_from for tie in was if tie.counts_from is not None]
     if rule.wait is None or any(start <= to_micros(now) for start in starts):
         start = 0 if rule.wait is None else min(starts)
-        return tuple(
-            sorted(
-                tie if tie.counts_from is None else tie._replace(counts_from=start) for tie in ties.values()
-            )
-        )
-    return counting(tuple(sorted(ties.values())), incident, None, rule, now)
+        return tuple(tie if tie.counts_from is None else tie._replace(counts_from=start) for tie in ties)
+    return counting(ties, incident, None, rule, now)
+
+
+def _way(tie: Tie) -> Way:
+    return tie.rule, tie.blueprint, tie.field
 
 
 def _entity(incident: Incident) -> EntityKey:

@@ -30,8 +30,11 @@ BEHIND = (
     " AND later.queue = deliveries.queue AND later.id > deliveries.id AND later.state = 'pending' LIMIT 1"
 )
 """Whether something waits after an alert, of its incident and for its queue."""
-HEARD = "(state = 'delivered' OR (state = 'silenced' AND sent_at IS NOT NULL))"
-"""Whether a place has heard an alert, or may have."""
+HEARD = (
+    "(state = 'delivered' OR (state = 'silenced' AND sent_at IS NOT NULL"
+    " AND step NOT IN ('resolved', 'settled', 'noticed')))"
+)
+"""Whether a place has heard an alert, or may have; of an end that it may have heard it is told again."""
 ENDED_WITH_INCIDENT = (
     "incident_id IS NOT NULL AND NOT EXISTS"
     " (SELECT 1 FROM incidents WHERE incidents.id = incident_id AND resolved_at IS NULL)"
@@ -44,11 +47,8 @@ async def add(tx: Transaction, silence: Silence) -> int:
         f"INSERT INTO silences ({SILENCE.removeprefix('id, ')})"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id",
         *(silence.rule, silence.blueprint, silence.entity, silence.team),
-        to_micros(silence.starts_at),
-        to_micros(silence.ends_at),
-        silence.author,
-        silence.comment,
-        silence.incident_id,
+        *(to_micros(silence.starts_at), to_micros(silence.ends_at)),
+        *(silence.author, silence.comment, silence.incident_id),
     )
     return number
 
