@@ -210,8 +210,6 @@ class _Reader:
         if moment.silence == "end" and "" not in begun:
             yield self.document.mistake((*place, "silence"), "silence: no step above begins one")
         begun |= {*(moment.fails or ()), *([""] if moment.silence is not None else ())}
-        if self.rules is None or any(rule.of for rule in self.rules.file.rules):
-            return  # a group's incident has the name of what its members have in common
         for key in ("acknowledge", "unacknowledge"):
             name = getattr(moment, key)
             # A group has a name, too.
