@@ -105,7 +105,7 @@ class Intake:
             JqUnavailable: What the rules say of it cannot be found out now; nothing is stored.
             StoreUnavailable: It could not be stored.
         """
-        now = self.clock()
+        now, stepped = self.clock(), self.store.clock.known  # to look up what it is about takes time
         with span(self.tracer, "parse"):
             try:
                 change = parse_event(signed)
@@ -119,7 +119,8 @@ class Intake:
             if reconciled is not None:
                 matched = _for_reconciling(matched, reconciled)
             report = self._report(change)
-            (accepted,) = await self.store.accept([self._incoming(matched, signed, now, reconciled, report)])
+            incoming = self._incoming(matched, signed, now, reconciled, report, stepped)
+            (accepted,) = await self.store.accept([incoming])
             note(stored, alerts=accepted.alerts, duplicate=accepted.duplicate)
         if accepted.stored:
             self._wake(accepted, report)
@@ -180,6 +181,7 @@ class Intake:
         now: datetime,
         reconciled: Reconciled | None,
         report: Report | None,
+        stepped: int | None,
     ) -> Incoming:
         def decided(state: EntityState) -> Decision:
             # Compared here, inside the transaction: a webhook may have come since the state was read.
@@ -198,7 +200,7 @@ class Intake:
             watched=watched,
             report=report,
             kins=tuple(matched.kins.values()),
-            stepped=self.store.clock.known,
+            stepped=stepped,
         )
 
     def _wake(self, accepted: Accepted, report: Report | None) -> None:

@@ -1,7 +1,7 @@
 """Taking a change in."""
 
 from collections.abc import Sequence
-from datetime import time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -12,6 +12,7 @@ from app.demo.run import change_body
 from app.jq.runner import Jq
 from app.model.hours import Week
 from app.model.incident import Step
+from app.model.times import from_micros
 from app.receive.intake import Intake
 from app.receive.routing import match_and_route
 from app.receive.signature import Signed
@@ -20,6 +21,7 @@ from app.rules.destination import ByCatalog
 from app.rules.rule import Rule, RuleSet
 from app.rules.rulebook import Queues, Rulebook
 from app.store import queries
+from app.store.clock import StoreClock
 from app.store.columns import told_json, told_of
 from app.store.rows import Claim, Waiting
 from app.store.sqlite.database import open_sqlite
@@ -177,5 +179,37 @@ async def test_a_program_that_fails_is_said_until_it_works(tmp_path: Path) -> No
         ("job", Step.OPENED),
         ("ops", Step.OPENED),
     ]
+    await jq.close()
+    await store.close()
+
+
+async def test_the_clock_is_set_while_port_is_asked(tmp_path: Path) -> None:
+    """What waits is moved with the clock, and so is what is on its way into the store."""
+    ahead, jq, store = timedelta(0), Jq(), open_sqlite(tmp_path / "listener.db")
+    store.clock = StoreClock(lambda: datetime.now(UTC) + ahead, boot="this start")
+    await store.follow_clock()
+
+    async def look_up(*_: object) -> tuple[object, ...]:
+        nonlocal ahead
+        ahead = timedelta(days=40)
+        await store.follow_clock()
+        return ("alerts",)
+
+    lookup = {"relation": "system", "property": "channel"}
+    rule = {
+        "name": "cpu",
+        "when": {"property": "healthStatus"},
+        "send": {"port": lookup, "default": "alerts"},
+    }
+    book = Rulebook(RuleSet([Rule.model_validate(rule)]), {"alerts": Queues("alerts")})
+    intake = Intake(store, book, store.clock, jq.evaluate, look_up, wake=lambda _=(): None)
+    await intake.accept(
+        Signed(change_body(before="Healthy", after="Crashed", at=store.clock()), store.clock())
+    )
+    (row,) = await store.read(
+        lambda tx: tx.fetch("SELECT waiting_since, received_at FROM deliveries, changes")
+    )
+    for at in row:
+        assert abs(from_micros(at) - store.clock()) < timedelta(days=1)
     await jq.close()
     await store.close()

@@ -293,6 +293,21 @@ async def test_a_cause_that_opens_while_the_alert_is_sent(database: str) -> None
         assert [heard[:3] for heard in catalog.heard["owners"]] == [(331, "a", "reminded")]
 
 
+@DATABASES
+async def test_a_cause_that_opens_by_a_clock_that_is_behind(database: str) -> None:
+    """Of what another process told already, by its clock, the end is told, too: it is not quiet."""
+    blueprints = {"eu-1": "cluster", "a": "service"}
+    async with Catalog(database, rules(**QUIET), blueprints) as catalog:
+        await catalog.change("a", "Degraded", cluster="eu-1")
+        await catalog.go_to(30)
+        catalog.second = 29
+        await catalog.store.accept([catalog.incoming("eu-1", "Down")])
+        catalog.second = 31
+        await catalog.change("a", "Healthy")
+        await catalog.go_to(40)
+        assert [heard[1:3] for heard in catalog.heard["owners"]] == [("a", "opened"), ("a", "resolved")]
+
+
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 async def test_replicas_at_the_same_moment(database: str) -> None:
     """Two replicas take changes of a cluster and its services in: nothing is lost or waits for ever."""
