@@ -182,7 +182,8 @@ def _change(
         at=happened_at,  # the event's own time: a change that is sent twice is signed twice
         before=before,
         after=after,
-        timer=timer,
+        # What reconciling finds is not the event of Port: that came, perhaps, while its rule was not in force.
+        timer=RECONCILE if origin == RECONCILE else timer,
     )
     return CatalogChange(
         key,

@@ -9,6 +9,8 @@ from scripts.simulation.world import World
 
 SENT_WITHIN_SECONDS = 12.0
 EARLY_SECONDS = 1.0
+SMALL_STEP_SECONDS = 2.0
+"""By less than that a set clock moves nothing."""
 
 
 @dataclass(slots=True)
@@ -99,7 +101,7 @@ class Ladder:
         if soonest is None:
             yield f"{what} of {heard.incident} at {heard.at - 1000:.0f} s, though somebody looks after it"
         elif (
-            heard.at < soonest + after_seconds - EARLY_SECONDS
+            heard.at < soonest + after_seconds - EARLY_SECONDS - self._small_steps(soonest, heard.at)
             and self._is_clear(heard)  # when a silence ends, what began in it is a reminder
             and not any(soonest < at <= heard.at for at in self._world.boots)
         ):
@@ -136,6 +138,11 @@ class Ladder:
         troubles += [at for at, host in self._world.loop.refused if host == f"{job.name.lower()}.sim"]
         due_at = opened_at + after_seconds - EARLY_SECONDS
         return heard.incident in job.tried or any(due_at < at < heard.at for at in troubles)
+
+    def _small_steps(self, since: float, until: float) -> float:
+        """Sum up by how much the clock was set ahead in steps that move nothing."""
+        jumps = (by for at, by in self._world.jumps if since < at <= until and 0 < by < SMALL_STEP_SECONDS)
+        return sum(jumps)
 
     def _serial(self, load: float) -> int:
         change = self._world.changes.get(load)
