@@ -182,7 +182,7 @@ def _change(
         at=happened_at,  # the event's own time: a change that is sent twice is signed twice
         before=before,
         after=after,
-        # What reconciling finds is not the event of Port: that came, perhaps, while its rule was not in force.
+        # What reconciling finds is not the event of Port: that may have come while its rule was not in force.
         timer=RECONCILE if origin == RECONCILE else timer,
     )
     return CatalogChange(
