@@ -98,7 +98,9 @@ class Office(Kind):
                 if job is self.clerk and alone:
                     yield f"{job.name} hears only the end of {name}"
                 is_open = name in self._open_here
-                if not is_open and told[-1].step != "resolved":
+                # The clerk may be told, without an answer, and then the clock is set to before the hours.
+                held_since = job is self.clerk and any(by < -3600 for _, by in self._world.jumps)
+                if not is_open and told[-1].step != "resolved" and not held_since:
                     yield f"{job.name} hears {told[-1].step} last of {name}, which is over"
                 if is_open and job is self.clerk and told[-1].step == "resolved":
                     yield f"{job.name} hears that {name} is over, which is open"
