@@ -137,6 +137,7 @@ class Ladder:
         troubles = [at for process in self._world.processes for at in process.troubles]
         troubles += [at for at, host in self._world.loop.refused if host == f"{job.name.lower()}.sim"]
         due_at = opened_at + after_seconds - EARLY_SECONDS
+        due_at = min([due_at, *(at for at in self._world.boots if at > opened_at)])  # its clock may be ahead
         return heard.incident in job.tried or any(due_at < at < heard.at for at in troubles)
 
     def _small_steps(self, since: float, until: float) -> float:
