@@ -115,7 +115,7 @@ def test_a_seed_again() -> None:
 )
 def test_a_planted_mistake(mistake: str) -> None:
     """It is found."""
-    status, output = simulate("--seed", "3", "--minutes", MINUTES, "--trace", "--plant", mistake)
+    status, output = simulate("--seed", "2", "--minutes", MINUTES, "--trace", "--plant", mistake)
     assert status == 1
     assert "BROKEN" in output
 
