@@ -222,7 +222,9 @@ class Acknowledgements(Kind):
         for name in self.done:
             if (wish := self.wishes[name]).incident != incident:
                 continue
-            certain = wish.asked_at + 60 if wish.answered_at is None else wish.answered_at
+            # It was answered when it was done, though perhaps so late that Slack had given up.
+            late = self._sockets.answered.get(name.removeprefix("slack:")) if self._sockets else None
+            certain = wish.answered_at or late or wish.asked_at + 60
             if wish.verb == "acknowledge":
                 spans.append(Span(wish.asked_at, certain))
             elif spans:
