@@ -25,7 +25,8 @@ CHANNELS = 64
 QUIET_A_SECOND = 40  # so that each channel has one in 1.6 seconds
 BUSY = (
     "so many, evenly, take nearly the whole core, since few of them share a commit; and once a second the"
-    " digest of a thousand alerts takes some 50 ms of it."
+    " digest of a thousand alerts takes some 50 ms of it. Tried: waiting for more changes, a lower priority"
+    " for deliveries, another interval for switching threads."
 )
 _ENTITY = re.compile(rb"service-\d+-\d+-\d+")
 
