@@ -25,11 +25,13 @@ NO_SERVICE = "503 Service Unavailable"
 
 TREES = (
     "what SQLite does more in larger trees, some 35 µs a change, is a larger part since the rest is cheaper,"
-    " and each attempt at a digest reads up to 10,000 alerts. Tried: keys in the order of time, a larger cache, mmap."
+    " and each attempt at a digest reads up to 10,000 alerts."
+    " Tried: keys in the order of time, a larger cache, mmap."
 )
 FLOOR = (
     "what a change costs beyond the bare route is Python, a little everywhere."
-    " Tried: SQLite on the loop's thread, merged statements, fewer indexes, another parser, batches of log lines."
+    " Tried: SQLite on the loop's thread, merged statements, fewer indexes, another parser,"
+    " batches of log lines."
 )
 
 
