@@ -102,6 +102,21 @@ async def test_a_channel_of_the_catalog_that_rests(store: Store) -> None:
     assert mine.notification.instead == "for #team-b, which is on hold: said"
 
 
+async def test_what_came_while_it_was_moved(store: Store) -> None:
+    """The end of what goes elsewhere goes there, too, though it came after that was claimed."""
+    await store.accept([incoming(entity="one"), incoming(entity="two")])
+    claimed = (await take(store, 0))["default"]
+    await store.accept([
+        incoming("Degraded", "Healthy", entity="one", second=1),
+        incoming(entity="three", second=1),
+    ])  # fmt: skip
+    moved = replace(attempt(Outcome.RETRY, second=2, wait=0), elsewhere=Route("ops", "ops", why="archived"))
+    await store.record(claimed, moved)
+    claims = await take(store, 3)
+    assert entities(claims["ops"]) == ["one", "two", "one"]
+    assert entities(claims["default"]) == ["three"]
+
+
 @pytest.mark.parametrize("released", [True, False])
 async def test_the_end_too(store: Store, released: bool) -> None:
     """Whoever heard of the beginning hears of the end, though the destination works again by then."""

@@ -123,13 +123,19 @@ def _alike(route: Route) -> str:
 async def move(tx: Transaction, queue: str, ids: Sequence[int], route: Route, now: Micros) -> None:
     """Move alerts that wait, by their numbers, into another queue; what that has already is cancelled here.
 
-    The other place has their incidents to the end, in the place of this one. The incidents are locked.
+    The other place has their incidents to the end, in the place of this one, with what has come since. The
+    incidents are locked.
     """
     await deliveries.make_queues(tx, {route.queue: route.destination})
+    since = await tx.fetch(
+        "SELECT later.id FROM deliveries AS sent JOIN deliveries AS later"
+        " ON later.incident_id = sent.incident_id WHERE sent.id = ANY($1) AND later.queue = $2",
+        *(list(ids), queue),
+    )
     rows = await tx.fetch(
         "SELECT id, change_id, rule, step, created_at, incident_id, notification FROM deliveries"
         " WHERE id = ANY($1) AND state = 'pending' ORDER BY id",
-        list(ids),
+        [*{*ids, *(number for (number,) in since)}],
     )
     for number, change_id, rule, step, created_at, incident_id, text in rows:
         known = (change_id, route.queue, rule, step, created_at, incident_id, _alike(route))
