@@ -114,8 +114,10 @@ async def forget_others(tx: Transaction, kept: Collection[str], *, limit: int) -
     while (name := await tx.fetch_value(following, name)) is not None:
         if name not in kept:
             rows = await tx.fetch(
-                "DELETE FROM last_known WHERE blueprint = $1 AND entity IN (SELECT entity FROM last_known"
-                " WHERE blueprint = $1 LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1",
+                "WITH old AS MATERIALIZED (SELECT entity FROM last_known"
+                "  WHERE blueprint = $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"
+                " DELETE FROM last_known WHERE blueprint = $1 AND entity IN (SELECT entity FROM old)"
+                " RETURNING 1",
                 name,
                 limit,
             )

@@ -61,10 +61,11 @@ async def prune(tx: Transaction, *, before: datetime, limit: int) -> int:
     deleted = 0
     entities: set[EntityKey] = set()
     for table, old in OLD.items():
-        # Two replicas at the same moment delete different rows.
+        # Two replicas at the same moment delete different rows; materialized: PostgreSQL may read it twice.
         rows = await tx.fetch(
-            f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {old} LIMIT $2"
-            f" FOR UPDATE SKIP LOCKED) RETURNING {'blueprint, entity' if table == 'changes' else '1'}",
+            f"WITH old AS MATERIALIZED (SELECT id FROM {table} WHERE {old} LIMIT $2 FOR UPDATE SKIP LOCKED)"
+            f" DELETE FROM {table} WHERE id IN (SELECT id FROM old)"
+            f" RETURNING {'blueprint, entity' if table == 'changes' else '1'}",
             to_micros(before),
             limit,
         )
@@ -73,8 +74,9 @@ async def prune(tx: Transaction, *, before: datetime, limit: int) -> int:
             entities = {(blueprint, entity) for blueprint, entity in rows}
     await tx.execute("DELETE FROM silences WHERE settled AND ends_at < $1", to_micros(before))
     await tx.execute(
-        "DELETE FROM last_known WHERE (blueprint, entity) IN (SELECT blueprint, entity FROM last_known"
-        " WHERE gone AND moved_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+        "WITH old AS MATERIALIZED (SELECT blueprint, entity FROM last_known"
+        "  WHERE gone AND moved_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"
+        " DELETE FROM last_known WHERE (blueprint, entity) IN (SELECT blueprint, entity FROM old)",
         to_micros(before),
         limit,
     )
