@@ -195,7 +195,7 @@ class Dispatcher:
                 return None
             # It would be the same whenever the lease lapses.
             log.exception("delivery_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
-            attempt = after_fault(claim, None, error, self._now(claim))
+            attempt = after_fault(claim, None, error, self._sender.now(claim))
         if attempt is None:
             log.warning("queue_given_back", queue=claim.queue)
             await self._give_back(claim)
@@ -240,16 +240,12 @@ class Dispatcher:
                     log.exception("record_fault", queue=claim.queue, delivery=claim.deliveries[0].id)
                     faults += 1
                     if faults == FAULTS:
-                        attempt = after_fault(claim, attempt, error, self._now(claim))
+                        attempt = after_fault(claim, attempt, error, self._sender.now(claim))
                 await asyncio.sleep(POLL_SECONDS)
             else:
                 if not recorded:
                     log.warning("lease_lost", queue=claim.queue)
                 return recorded
-
-    def _now(self, claim: Claim) -> datetime:
-        # By the clock as it was when the claim was made: it may have been set since.
-        return self._clock() - (self._store.clock.stepped - claim.stepped)
 
     def _log(self, claim: Claim, attempt: Attempt) -> None:
         fields: dict[str, Any] = {

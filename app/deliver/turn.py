@@ -92,8 +92,8 @@ class Sender:
         """Wait for what is being sent, and close all connections."""
         await self._current.close()
 
-    def _now(self, claim: Claim) -> datetime:
-        # By the clock as it was when the claim was made: it may have been set since.
+    def now(self, claim: Claim) -> datetime:
+        """Give the time by the clock as it was when the claim was made: it may have been set since."""
         return self._clock() - (self._store.clock.stepped - claim.stepped)
 
     async def attempt(self, claim: Claim) -> Attempt | None:
@@ -109,11 +109,11 @@ class Sender:
             return await self._attempt(claim, self._notifier(claim))
 
     async def _attempt(self, claim: Claim, notifier: Notifier | None) -> Attempt | None:
-        started_at = self._now(claim)
+        started_at = self.now(claim)
         keeper = notifier if isinstance(notifier, Keeper) else None
         room = notifier.batch_limit if notifier else len(claim.deliveries)
         # Before anything is sent: a rule or a silence may have changed since the alert was stored.
-        clock = partial(self._now, claim)
+        clock = partial(self.now, claim)
         asked = replace(claim, unsure_since=None) if keeper else claim  # it says below what arrived
         load = await load_claim(
             self._store, asked, room=room, why_not=self._why_not, held=self.held, clock=clock
@@ -155,7 +155,7 @@ class Sender:
         return self._delivered(claim, load, sent, started_at)
 
     def _delivered(self, claim: Claim, load: Load, sent: Sent, started_at: datetime) -> Attempt:
-        ended_at, named = self._now(claim), load.named(sent)
+        ended_at, named = self.now(claim), load.named(sent)
         return Attempt(
             Outcome.DELIVERED,
             sent.detail,
@@ -178,7 +178,7 @@ class Sender:
 
     def _left(self, claim: Claim) -> float:
         """Count the seconds until a send must have begun."""
-        return (claim.lease_until - SEND_TIMEOUT - self._now(claim)).total_seconds()
+        return (claim.lease_until - SEND_TIMEOUT - self.now(claim)).total_seconds()
 
     async def _ready(self, claim: Claim, load: Load, notifier: Notifier | None) -> Parcel | None:
         """Make the parcel that is sent; None: it is an update, which needs none."""
@@ -231,7 +231,7 @@ class Sender:
         return max(ended_at + notifier.pause, claim.claimed_at + notifier.spacing)
 
     def _failed(self, claim: Claim, load: Load, failure: DeliveryFailed, started_at: datetime) -> Attempt:
-        ended_at, elsewhere = self._now(claim), None
+        ended_at, elsewhere = self.now(claim), None
         if failure.scope is Scope.PLACE:
             elsewhere = default_place(self.defaults.get(claim.destination), claim, failure.reason)
             failure = failure if elsewhere else DeliveryFailed(failure.reason, Scope.DESTINATION)

@@ -106,7 +106,8 @@ async def hush(tx: Transaction, incidents: Mapping[str, str], now: Micros, fresh
         " AND deliveries.due_at = incidents.due_at",
         sorted(incidents),
     )
-    pairs = sorted((id_, cause) for id_, cause in incidents.items() if (id_,) not in told)
+    loud = {name for (name,) in told}
+    pairs = sorted((id_, cause) for id_, cause in incidents.items() if id_ not in loud)
     await tx.execute_many(
         "UPDATE incidents SET quiet = $2, escalates_from = CASE WHEN escalates_from IS NULL THEN NULL"
         f" ELSE {UNTIL_RELEASED} END WHERE id = $1",

@@ -127,7 +127,7 @@ async def move(tx: Transaction, queue: str, ids: Sequence[int], route: Route, no
     incidents are locked.
     """
     await deliveries.make_queues(tx, {route.queue: route.destination})
-    since = await tx.fetch(
+    later = await tx.fetch(
         "SELECT later.id FROM deliveries AS sent JOIN deliveries AS later"
         " ON later.incident_id = sent.incident_id WHERE sent.id = ANY($1) AND later.queue = $2",
         *(list(ids), queue),
@@ -135,7 +135,7 @@ async def move(tx: Transaction, queue: str, ids: Sequence[int], route: Route, no
     rows = await tx.fetch(
         "SELECT id, change_id, rule, step, created_at, incident_id, notification FROM deliveries"
         " WHERE id = ANY($1) AND state = 'pending' ORDER BY id",
-        [*{*ids, *(number for (number,) in since)}],
+        [*{*ids, *(number for (number,) in later)}],
     )
     for number, change_id, rule, step, created_at, incident_id, text in rows:
         known = (change_id, route.queue, rule, step, created_at, incident_id, _alike(route))
